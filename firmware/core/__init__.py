@@ -1,0 +1,1 @@
+"""Units, time arithmetic, digests and the record table. Imports nothing else of ours."""

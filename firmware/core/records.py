@@ -1,0 +1,80 @@
+"""The table of journal records: one home for what is packed on flash, sent, and checked.
+
+Each type has a code (stored, never reused) and its members in order, each with a kind:
+
+    "u8" "u16" "u32" "i32" "i64"   integer of that range
+    "text"                         up to 36 characters of ASCII, length-prefixed on flash
+    "json"                         an object, stored as its JSON bytes
+    a tuple of texts               one of them, stored as its index
+
+docs/SPEC.md sections 2.1 and 5 say the same in prose. A new type is appended; a type's members
+never change.
+"""
+
+CAUSES = ("power", "hard", "watchdog", "soft", "brownout", "unknown")
+CREDIT_KINDS = ("opening", "recharge", "refund", "adjustment")
+STATES = ("connected", "ready_for_reconnection", "disconnected")
+REASONS = ("start", "credit", "recharge", "order")
+RESULTS = ("accepted", "old", "range", "malformed", "unsupported", "expired")
+
+_REGISTERS = (("import_wh", "i64"), ("balance_mp", "i64"))
+
+RECORDS = {
+    "boot": (1, (("cause", CAUSES), ("firmware", "text"), ("off_s", "i32")) + _REGISTERS),
+    "event": (
+        2,
+        (("code", "u16"), ("detail", "i64"))
+        + _REGISTERS
+        + (("voltage_mv", "i32"), ("current_ma", "i32")),
+    ),
+    "block": (
+        3,
+        (
+            ("start_utc_s", "u32"),
+            ("length_s", "u16"),
+            ("energy_wh", "u32"),
+            ("voltage_mv", "i32"),
+            ("current_ma", "i32"),
+            ("power_max_w", "i32"),
+            ("supply_s", "u16"),
+        )
+        + _REGISTERS,
+    ),
+    "credit": (
+        4,
+        (("kind", CREDIT_KINDS), ("id", "text"), ("counter", "u32"), ("amount_mp", "i64"))
+        + _REGISTERS,
+    ),
+    "tariff": (5, (("document", "json"),) + _REGISTERS),
+    "period": (
+        6,
+        (
+            ("start_utc_s", "u32"),
+            ("end_utc_s", "u32"),
+            ("start_wh", "i64"),
+            ("end_wh", "i64"),
+            ("charge_mp", "i64"),
+            ("tariff", "text"),
+            ("tariff_version", "u16"),
+            ("balance_mp", "i64"),
+        ),
+    ),
+    "relay": (
+        7,
+        (("state", STATES), ("contact", "u8"), ("reason", REASONS)) + _REGISTERS,
+    ),
+    "order": (
+        8,
+        (("id", "text"), ("counter", "u32"), ("kind", "text"), ("result", RESULTS)),
+    ),
+}
+
+RANGES = {
+    "u8": (0, 0xFF),
+    "u16": (0, 0xFFFF),
+    "u32": (0, 0xFFFFFFFF),
+    "i32": (-0x80000000, 0x7FFFFFFF),
+    "i64": (-0x8000000000000000, 0x7FFFFFFFFFFFFFFF),
+}
+
+TEXT_MAX = 36

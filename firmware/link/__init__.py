@@ -1,0 +1,1 @@
+"""Messages, outbox and MQTT client. Imports core."""
