@@ -92,8 +92,12 @@ exec "$root/{loader}" --library-path "{library_path}" "$root/{program}" "$@"
 
 def main(arguments: list[str] | None = None) -> int:
     """Fetch the tools named on the command line; the exit code is 0 if all can be used."""
-    parser = argparse.ArgumentParser(description="Fetch tools as packages, without installing them.")
-    parser.add_argument("tools", nargs="+", choices=sorted(TOOLS), metavar="tool", help=", ".join(TOOLS))
+    parser = argparse.ArgumentParser(
+        description="Fetch tools as packages, without installing them."
+    )
+    parser.add_argument(
+        "tools", nargs="+", choices=sorted(TOOLS), metavar="tool", help=", ".join(TOOLS)
+    )
     parser.add_argument("--into", type=Path, default=None, help="folder (default: .tools)")
     options = parser.parse_args(arguments)
     if options.into is not None:
@@ -154,11 +158,9 @@ def _run_broker_once(path: str) -> None:
 
 def _fetch(name: str, into: Path) -> None:
     tool = TOOLS[name]
-    for program in ("apt-get", "apt-cache", "dpkg", "dpkg-deb"):
-        if shutil.which(program) is None:
-            raise FetchError(elsewhere(name))
-    codename, major = debian_release()
-    own = _run(["dpkg", "--print-architecture"], QUICK_TIMEOUT_S).stdout.strip()
+    require_apt(elsewhere(name))
+    codename, major = debian_release(elsewhere(name))
+    own = _own_architecture()
     architecture = own
     if name == "micropython32":
         if own not in COMPANION_32:
@@ -167,27 +169,22 @@ def _fetch(name: str, into: Path) -> None:
     suite = codename
     if tool.package == "micropython" and major is not None and major < 13:
         suite = MICROPYTHON_SUITE
-    sources = _mirrors(codename)
-    if not sources:
-        raise FetchError(f"no Debian mirror among this machine's apt sources; {elsewhere(name)}")
+    mirrors = _mirrors(codename)
 
     print(f"{name}: fetching from the {suite} package archive ({architecture})", flush=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=into) as scratch_name:
         scratch = Path(scratch_name)
-        apt = Apt(scratch, architecture, [f"{mirror} {suite} main" for mirror in sources])
-        apt.update()
-        packages = library_closure(apt.depends(tool.package), tool.package)
-        archives = apt.download(packages)
         root = scratch / "root"
-        for archive in archives:
-            _run(["dpkg-deb", "-x", str(archive), str(root)], QUICK_TIMEOUT_S)
+        apt = Apt(scratch, architecture, [f"{mirror} {suite} main" for mirror in mirrors])
+        apt.update()
+        apt.unpack(library_closure(apt.depends(tool.package), tool.package), root)
         keep_only_programs_and_libraries(root)
-        # The folder is complete before anything points to it; wrappers come last.
         for program, path in tool.programs.items():
             if not (root / path).exists():
                 raise FetchError(f"package {tool.package} of {suite} holds no {path} for {program}")
         wrappers = {p: wrapper(name, root, path) for p, path in tool.programs.items()}
         _try_out(name, wrappers, scratch)
+        # The folder is in its place before anything points to it; wrappers come last.
         home = into / name
         if home.exists():
             shutil.rmtree(home)
@@ -196,6 +193,34 @@ def _fetch(name: str, into: Path) -> None:
     bin_dir.mkdir(exist_ok=True)
     for program, text in wrappers.items():
         write_executable(bin_dir / program, text)
+
+
+def unpack_files(package: str, pattern: str, folder: Path) -> None:
+    """Put the files of one package of this machine's release that match into `folder`.
+
+    Raises FetchError.
+    """
+    advice = f"package {package} can be fetched on Debian 12 and newer only"
+    require_apt(advice)
+    codename, _major = debian_release(advice)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch_name:
+        scratch = Path(scratch_name)
+        sources = [f"{mirror} {codename} main" for mirror in _mirrors(codename)]
+        apt = Apt(scratch, _own_architecture(), sources)
+        apt.update()
+        apt.unpack([package], scratch / "root")
+        found = sorted((scratch / "root").glob(pattern))
+        if not found:
+            raise FetchError(f"package {package} of {codename} holds no {pattern}")
+        for path in found:
+            path.replace(folder / path.name)
+
+
+def require_apt(advice: str) -> None:
+    """Raises FetchError with the advice where apt and dpkg are not there."""
+    if any(shutil.which(program) is None for program in ("apt-get", "apt-cache", "dpkg-deb")):
+        raise FetchError(advice)
 
 
 def _try_out(name: str, wrappers: dict[str, str], scratch: Path) -> None:
@@ -248,18 +273,21 @@ class Apt:
             QUICK_TIMEOUT_S,
         ).stdout
 
-    def download(self, packages: list[str]) -> list[Path]:
-        """Download packages and return their files. Raises FetchError."""
+    def unpack(self, packages: list[str], root: Path) -> None:
+        """Download packages and unpack their files into `root`. Raises FetchError."""
         self._call(["apt-get", "-q", "download", *packages], DOWNLOAD_TIMEOUT_S)
         archives = sorted((self.folder / "deb").glob("*.deb"))
         if len(archives) < len(packages):
             raise FetchError(f"{len(packages)} packages wanted, {len(archives)} came")
-        return archives
+        for archive in archives:
+            _run(["dpkg-deb", "-x", str(archive), str(root)], QUICK_TIMEOUT_S)
 
     def _call(self, command: list[str], timeout_s: int) -> subprocess.CompletedProcess[str]:
         program, *rest = command
         # -c is read after the system's own configuration, so it has the last word.
-        return _run([program, "-c", str(self.configuration), *rest], timeout_s, cwd=self.folder / "deb")
+        return _run(
+            [program, "-c", str(self.configuration), *rest], timeout_s, cwd=self.folder / "deb"
+        )
 
 
 def apt_configuration(folder: Path, architecture: str) -> str:
@@ -351,25 +379,33 @@ def _mirrors(codename: str) -> list[str]:
     if not found:
         uris = _run(["apt-get", "--print-uris", "update"], QUICK_TIMEOUT_S, check=False)
         found = mirrors_in_uris(uris.stdout, codename)
+    if not found:
+        raise FetchError(f"no mirror of Debian {codename} among this machine's apt sources")
     return found
 
 
-def debian_release() -> tuple[str, int | None]:
+def _own_architecture() -> str:
+    return _run(["dpkg", "--print-architecture"], QUICK_TIMEOUT_S).stdout.strip()
+
+
+def debian_release(advice: str) -> tuple[str, int | None]:
     """The machine's Debian codename and major version (None on testing).
 
-    Raises FetchError where this is not Debian, Raspbian or Raspberry Pi OS, or older than 12.
+    Raises FetchError, with the advice where this is not Debian, Raspbian or Raspberry Pi OS.
     """
     try:
         release = platform.freedesktop_os_release()
     except OSError as error:
-        raise FetchError(elsewhere("the tool")) from error
+        raise FetchError(advice) from error
     codename = release.get("VERSION_CODENAME", "")
     if release.get("ID") not in ("debian", "raspbian") or not codename:
-        raise FetchError(elsewhere("the tool"))
+        raise FetchError(advice)
     version = release.get("VERSION_ID", "")
     major = int(version) if version.isdigit() else None
     if major is not None and major < 12:
-        raise FetchError(f"this is Debian {major}; packages are fetched on Debian 12 and newer only")
+        raise FetchError(
+            f"this is Debian {major}; packages are fetched on Debian 12 and newer only"
+        )
     return codename, major
 
 

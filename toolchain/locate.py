@@ -24,9 +24,7 @@ PROBE_TIMEOUT_S = 20
 WORD32_MAX = 2**31 - 1
 
 # Printed by MicroPython only: CPython's sys.implementation cannot be indexed and exits with an error.
-_PROBE = (
-    "import sys;i=sys.implementation;print('probe',i[0],i[1][0],i[1][1],i[1][2],sys.maxsize)"
-)
+_PROBE = "import sys;i=sys.implementation;print('probe',i[0],i[1][0],i[1][1],i[1][2],sys.maxsize)"
 
 
 class ToolMissing(Exception):
@@ -146,7 +144,9 @@ def _probe(path: str, _changed_ns: int) -> Interpreter:
     found = parse_probe(done.stdout)
     if done.returncode != 0 or found is None:
         said = (done.stderr or done.stdout).strip().splitlines()
-        raise ToolMissing(path, f"it is not a working MicroPython ({said[-1] if said else 'silent'})")
+        raise ToolMissing(
+            path, f"it is not a working MicroPython ({said[-1] if said else 'silent'})"
+        )
     return found
 
 

@@ -1,0 +1,90 @@
+# Everything starts here: `make help`. Each target does its own set-up: the virtual environment from
+# requirements.lock, and MicroPython and mosquitto into .tools where the system has none.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+VENV_STAMP := .venv/.stamp
+TOOLS_STAMP := .tools/.stamp
+
+IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c '$(IS_NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
+endif
+
+# Test processes; a test may itself start several programs.
+JOBS ?= auto
+PYTEST = $(BIN)/pytest -q -n $(JOBS) --maxprocesses 4 --dist loadfile
+
+.PHONY: help setup demo demo-check test test-fast lint format lock bench board flash monitor clean
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)$$/\1\t\2/p' $(MAKEFILE_LIST) \
+	    | while IFS=$$'\t' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+
+demo: setup  ## three meters, gateway and utility, live (RESET=1 starts anew, RATE=n, DEMO_ARGS=)
+	@$(BIN)/bijli demo run $(if $(RESET),--reset) $(if $(RATE),--rate $(RATE)) $(DEMO_ARGS)
+
+demo-check: setup  ## the same story headless, as fast as possible; PASS or FAIL at the end
+	@$(BIN)/bijli demo check $(DEMO_ARGS)
+
+test: setup  ## all tests (TEST_ARGS= is handed to pytest)
+	@$(PYTEST) $(TEST_ARGS)
+
+test-fast: setup  ## the tests that take seconds
+	@$(PYTEST) -m "not slow" $(TEST_ARGS)
+
+lint: setup  ## ruff (rules and format) and mypy
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+format: setup
+	@$(BIN)/ruff check --fix-only -q
+	@$(BIN)/ruff format
+
+bench: setup  ## measure speed and memory
+	@$(BIN)/python -m host_tests.bench $(BENCH_ARGS)
+
+board: setup  ## run one emulated meter, its console here (BOARD_ARGS=, see bijli board run --help)
+	@$(BIN)/bijli board run $(BOARD_ARGS)
+
+flash: setup  ## put the firmware on a board (PORT=, BOARD=)
+	@$(BIN)/bijli board flash $(if $(PORT),--port $(PORT)) $(if $(BOARD),--board $(BOARD))
+
+monitor: setup  ## the serial console of a board (PORT=); Ctrl-] leaves
+	@$(BIN)/mpremote connect $(or $(PORT),auto) repl
+
+clean:  ## remove .venv, .tools and build outputs; the demo's data stays (make demo RESET=1 drops it)
+	@rm -rf .venv .tools build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+	@echo "clean: done; the demo's data was kept, 'make demo RESET=1' starts it anew"
+
+# The two halves of the set-up do not depend on each other, and both wait for the network.
+setup:
+	@$(MAKE) -j2 $(VENV_STAMP) $(TOOLS_STAMP)
+
+# A set-up that was cut off leaves .incomplete and no stamp, and is begun afresh.
+$(VENV_STAMP): requirements.lock pyproject.toml
+	@$(if $(PYTHON),,echo "Python 3.11 or newer is needed; none was found. Install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1)
+	@$(PYTHON) -c '$(IS_NEW_ENOUGH)' || { \
+	    echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
+	         "Name another one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@PYTHONPATH= $(PYTHON) toolchain/venv.py
+	@touch $@
+
+$(TOOLS_STAMP): toolchain/fetch.py toolchain/locate.py
+	@$(if $(PYTHON),,exit 1)
+	@$(PYTHON) toolchain/fetch.py --into .tools micropython micropython32 mosquitto
+	@touch $@
+
+# After a change of dependencies in pyproject.toml; needs uv, which is not part of the set-up.
+lock:
+	@uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url \
+	    --no-header --no-annotate --output-file requirements.lock pyproject.toml
+	@if grep -nE '://' requirements.lock; then echo "lock: an address got into the file" >&2; exit 1; fi
