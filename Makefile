@@ -60,14 +60,14 @@ flash: setup  ## put the firmware on a board (PORT=, BOARD=)
 monitor: setup  ## the serial console of a board (PORT=); Ctrl-] leaves
 	@$(BIN)/mpremote connect $(or $(PORT),auto) repl
 
-clean:  ## remove .venv, .tools and build outputs; the demo's data stays (make demo RESET=1 drops it)
+clean:  ## remove .venv, .tools, build outputs; keeps the demo's data (see make demo RESET=1)
 	@rm -rf .venv .tools build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 	@echo "clean: done; the demo's data was kept, 'make demo RESET=1' starts it anew"
 
 # The two halves of the set-up do not depend on each other, and both wait for the network.
 setup:
-	@$(MAKE) -j2 $(VENV_STAMP) $(TOOLS_STAMP)
+	@$(MAKE) -s -j2 $(VENV_STAMP) $(TOOLS_STAMP)
 
 # A set-up that was cut off leaves .incomplete and no stamp, and is begun afresh.
 $(VENV_STAMP): requirements.lock pyproject.toml

@@ -304,6 +304,8 @@ def apt_configuration(folder: Path, architecture: str) -> str:
         "Dir::State::Lists": f"{folder}/lists",
         "Dir::State::Status": "/dev/null",
         "Dir::Cache": f"{folder}/cache",
+        # Containers switch this cache off; without it every call reads all lists again.
+        "Dir::Cache::pkgcache": "pkgcache.bin",
         "Dir::Etc::SourceList": f"{folder}/sources.list",
         "Dir::Etc::SourceParts": f"{folder}/empty",
         "Dir::Etc::Preferences": f"{folder}/empty/preferences",
@@ -331,19 +333,23 @@ def library_closure(depends: str, package: str) -> list[str]:
     """
     needs: dict[str, list[str]] = {}
     current: list[str] = []
-    alternative_taken = False
+    satisfied = more_alternatives = virtual = False
     for line in depends.splitlines():
         if not line.startswith((" ", "<")):
             current = needs.setdefault(line.strip(), [])
-            alternative_taken = False
-            continue
-        match = re.match(r"\s*(\|?)(?:Pre)?Depends:\s+(\S+)", line)
-        if match is None:
-            continue
-        if not alternative_taken:
-            current.append(match[2])
-        # A bar says that the next line is an alternative to this one.
-        alternative_taken = bool(match[1])
+            more_alternatives = False
+        elif match := re.match(r" ([| ])(?:Pre)?Depends: (\S+)", line):
+            satisfied = satisfied and more_alternatives
+            # A bar says that the next line is an alternative to this one.
+            more_alternatives = match[1] == "|"
+            virtual = match[2].startswith("<")
+            if not satisfied and not virtual:
+                current.append(match[2])
+                satisfied = True
+        elif virtual and not satisfied:
+            # Those that provide a virtual package follow it, further indented.
+            current.append(line.strip())
+            satisfied = True
     if package not in needs:
         raise FetchError(f"the archive has no package {package}")
     closure, waiting = [], [package]
@@ -403,9 +409,7 @@ def debian_release(advice: str) -> tuple[str, int | None]:
     version = release.get("VERSION_ID", "")
     major = int(version) if version.isdigit() else None
     if major is not None and major < 12:
-        raise FetchError(
-            f"this is Debian {major}; packages are fetched on Debian 12 and newer only"
-        )
+        raise FetchError(f"this is Debian {major}, packages need 12 or newer; {advice}")
     return codename, major
 
 
@@ -413,7 +417,7 @@ def elsewhere(name: str) -> str:
     """What to do on a system for which there are no packages here."""
     minimum = ".".join(str(part) for part in locate.MICROPYTHON_MIN)
     if name == "mosquitto":
-        return "install mosquitto (e.g. brew install mosquitto, dnf install mosquitto) or set MOSQUITTO"
+        return "install mosquitto (e.g. brew install mosquitto) or set MOSQUITTO"
     if name == "micropython32":
         return "packages exist for Debian only; set MICROPYTHON32 to a 32-bit MicroPython"
     return (
@@ -450,11 +454,10 @@ def keep_only_programs_and_libraries(root: Path) -> None:
 
 def write_executable(path: Path, text: str) -> None:
     """Write a script so that it is either whole and executable or not there."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(temporary, 0o755)
-    os.replace(temporary, path)
+    temporary = path.with_name(f".new-{path.name}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.chmod(0o755)
+    temporary.replace(path)
 
 
 def last_line(text: str) -> str:

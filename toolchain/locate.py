@@ -23,7 +23,10 @@ PROBE_TIMEOUT_S = 20
 
 WORD32_MAX = 2**31 - 1
 
-# Printed by MicroPython only: CPython's sys.implementation cannot be indexed and exits with an error.
+SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
+"""Debian puts mosquitto into /usr/sbin, which an ordinary user's PATH leaves out."""
+
+# Printed by MicroPython only: CPython cannot index sys.implementation and ends with an error.
 _PROBE = "import sys;i=sys.implementation;print('probe',i[0],i[1][0],i[1][1],i[1][2],sys.maxsize)"
 
 
@@ -182,9 +185,8 @@ def _program(name: str) -> list[str]:
 
 def _candidates(names: tuple[str, ...]) -> list[str]:
     """Executables of these names on PATH, in the system's sbin folders, and in `.tools/bin`."""
-    # Debian puts mosquitto into /usr/sbin, which an ordinary user's PATH leaves out.
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    system = os.pathsep.join([*folders, "/usr/sbin", "/usr/local/sbin"])
+    system = os.pathsep.join([*folders, *SYSTEM_FOLDERS])
     found = []
     for where in (system, str(tools_dir() / "bin")):
         found += [path for name in names if (path := shutil.which(name, path=where))]
