@@ -65,7 +65,7 @@ RECORDS = {
     ),
     "order": (
         8,
-        (("id", "text"), ("counter", "u32"), ("kind", "text"), ("result", RESULTS)),
+        (("id", "text"), ("counter", "u32"), ("kind", "text"), ("result", RESULTS)) + _REGISTERS,
     ),
 }
 

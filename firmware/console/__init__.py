@@ -1,0 +1,1 @@
+"""What a person reads on the serial port. Imports core."""

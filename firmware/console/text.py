@@ -1,0 +1,104 @@
+"""Words and figures for people: one home for how an amount, an energy or a record is written."""
+
+from firmware.core import civil
+
+EVENTS = {
+    102: "power restored",
+    151: "clock set",
+    253: "switch weld: contact did not follow the command",
+    301: "switch disconnected",
+    302: "switch connected",
+    1001: "low credit",
+    1002: "credit exhausted, grace begins",
+    1003: "grace over, cut in the next allowed window",
+    1004: "in credit again",
+    1010: "sensor fault",
+    1011: "sensor answers again",
+    1012: "gap in the samples, not invented",
+    1021: "time unknown, no cut",
+    1030: "restarted after a fault",
+    1031: "journal damaged, bytes dropped",
+}
+
+
+def fixed(value, divisor, digits):
+    """`value / divisor` with `digits` decimals, cut off towards zero; divisor a power of ten."""
+    sign = "-" if value < 0 else ""
+    value = abs(value)
+    scale = 1
+    for _ in range(digits):
+        scale *= 10
+    return "%s%d.%0*d" % (sign, value // divisor, digits, value % divisor * scale // divisor)
+
+
+def rupees(amount_mp, digits=2):
+    """Milli-paise as rupees, `-12.34`."""
+    return fixed(amount_mp, 100000, digits)
+
+
+def when(utc_s, utc_offset_s, up_s):
+    """Local time, or the uptime while the time is unknown."""
+    if utc_s is None:
+        return "+%02d:%02d:%02d (no time)  " % (up_s // 3600, up_s // 60 % 60, up_s % 60)
+    return civil.text(utc_s, utc_offset_s)
+
+
+def detail(record, utc_offset_s):
+    """What an event's `detail` means, in words; empty if it says nothing."""
+    code = record["code"]
+    value = record["detail"]
+    if code == 1001:
+        return "threshold " + rupees(value)
+    if code == 1002:
+        return "%d h %d min of grace" % (value // 3600, value // 60 % 60)
+    if code == 1003:
+        return "not before " + civil.text(value, utc_offset_s)
+    if code == 1012:
+        return fixed(value, 1000, 1) + " s"
+    if code == 151:
+        return "step %d s" % value if value else "was unknown"
+    if code == 102:
+        return "off for %d s" % value if value >= 0 else "off for an unknown time"
+    return ""
+
+
+def record_line(record, utc_offset_s):
+    """One line for a journal record, without its time."""
+    kind = record["type"]
+    if kind == "event":
+        words = "event %d %s" % (record["code"], EVENTS.get(record["code"], ""))
+        more = detail(record, utc_offset_s)
+        return words + (" (" + more + ")" if more else "") + _standing(record)
+    if kind == "boot":
+        return "boot cause=%s firmware=%s" % (record["cause"], record["firmware"]) + _standing(record)
+    if kind == "block":
+        return "block %s %d Wh in %d s" % (
+            civil.text(record["start_utc_s"], utc_offset_s),
+            record["energy_wh"],
+            record["supply_s"],
+        ) + _standing(record)
+    if kind == "credit":
+        return "credit %s %s id=%s" % (
+            record["kind"],
+            rupees(record["amount_mp"]),
+            record["id"],
+        ) + _standing(record)
+    if kind == "tariff":
+        document = record["document"]
+        return "tariff %s version %d in force" % (document["id"], document["version"])
+    if kind == "period":
+        return "period closed: %d Wh, charge %s" % (
+            record["end_wh"] - record["start_wh"],
+            rupees(record["charge_mp"], 5),
+        )
+    if kind == "relay":
+        return "relay %s, contact to be %s, reason %s" % (
+            record["state"],
+            "closed" if record["contact"] else "open",
+            record["reason"],
+        ) + _standing(record)
+    return "order %s %s: %s" % (record["kind"], record["id"], record["result"])
+
+
+def _standing(record):
+    return " kWh=%s balance=%s" % (fixed(record["import_wh"], 1000, 3), rupees(record["balance_mp"]))

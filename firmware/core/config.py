@@ -1,0 +1,90 @@
+"""The meter's configuration: one JSON document, made at provisioning, checked as a whole.
+
+docs/SPEC.md section 6 describes the members. The key is never shown: errors name the member only.
+"""
+
+import binascii
+
+from firmware.core.shim import const
+
+_RULES = (
+    # member, default, lowest, highest
+    ("low_credit_mp", 5000000, 0, 1000000000),
+    ("grace_s", 86400, 0, 2592000),
+    ("window_start_min", 600, 0, 1439),
+    ("window_end_min", 780, 1, 1440),
+)
+
+_INTEGERS = (
+    ("utc_offset_s", 19800, -43200, 50400),
+    ("voltage_ratio_x1000", 10000, 1000, 12500),
+    ("current_ratio_x1000", 12500, 1000, 32000),
+    ("basic_current_ma", 12500, 100, 100000),
+    ("sample_period_ms", 1000, 100, 60000),
+    ("live_period_s", 60, 1, 86400),
+    ("opening_balance_mp", 0, -10000000000, 10000000000),
+)
+
+_FIRST_CHECKED_VERSION = const(1)
+
+
+class ConfigError(Exception):
+    """A configuration that is refused: `field` is the member at fault, `why` what is allowed."""
+
+    def __init__(self, field, why):
+        super().__init__("config " + field + ": " + why)
+        self.field = field
+        self.why = why
+
+
+def _integer(values, field, default, low, high):
+    value = values.get(field, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigError(field, "must be an integer from %d to %d" % (low, high))
+    return value
+
+
+def _text(values, field, longest, shortest=1):
+    value = values.get(field)
+    if not isinstance(value, str) or not shortest <= len(value) <= longest:
+        raise ConfigError(field, "must be a text of %d to %d characters" % (shortest, longest))
+    return value
+
+
+def _section(values, field):
+    section = values.get(field)
+    if not isinstance(section, dict):
+        raise ConfigError(field, "must be an object")
+    return section
+
+
+class Config:
+    """The checked configuration as attributes, units in their names."""
+
+    def __init__(self, values):
+        """Raises ConfigError. `meter` and `tariff` are checked by who knows their form."""
+        if not isinstance(values, dict) or values.get("v") != _FIRST_CHECKED_VERSION:
+            raise ConfigError("v", "must be 1")
+        self.meter = _text(values, "meter", 24)
+        try:
+            self.key = binascii.unhexlify(_text(values, "key", 64, 64))
+        except ValueError as error:
+            raise ConfigError("key", "must be 64 hex digits") from error
+        wifi = _section(values, "wifi")
+        self.wifi_ssid = _text(wifi, "ssid", 32)
+        self.wifi_password = _text(wifi, "password", 63, 0)
+        broker = _section(values, "broker")
+        self.broker_host = _text(broker, "host", 253)
+        self.broker_port = _integer(broker, "port", 1883, 1, 65535)
+        self.broker_user = _text(broker, "user", 64)
+        self.broker_password = _text(broker, "password", 64)
+        for field, default, low, high in _INTEGERS:
+            setattr(self, field, _integer(values, field, default, low, high))
+        rules = values.get("rules", {})
+        if not isinstance(rules, dict):
+            raise ConfigError("rules", "must be an object")
+        for field, default, low, high in _RULES:
+            setattr(self, field, _integer(rules, field, default, low, high))
+        if self.window_end_min <= self.window_start_min:
+            raise ConfigError("window_end_min", "must be above window_start_min")
+        self.tariff = _section(values, "tariff")

@@ -1,0 +1,614 @@
+"""The meter as one object: readings, orders and time go in, records and relay commands come out.
+
+Invariants
+  - Persist, then act, then report: a decision is a journal record before the contact moves and
+    before anybody is told. Recovery applies the same records by the same method (`_apply`).
+  - The register only grows; the balance is a function of ledger, register and tariff.
+  - Doubt never cuts: not an unknown time, not a broken sensor, not a restart.
+
+No hardware, no clock of its own, no files: they are handed in. Tests: host_tests/unit/test_meter.py,
+host_tests/property/test_meter_machine.py, and host_tests/vm on the real MicroPython.
+"""
+
+from firmware import VERSION
+from firmware.console import text
+from firmware.core import civil
+from firmware.core.shim import const
+from firmware.core.wallclock import PLAUSIBLE_UTC_S
+from firmware.credit import tariff as tariffs
+from firmware.credit.account import Account
+from firmware.link import codec
+from firmware.metering.energy import EnergyRegister
+from firmware.metering.profile import Block
+from firmware.metering.scale import bus_gain, shunt_gain
+from firmware.relay import rules
+
+_CHECKPOINT_WH = const(10)
+_CHECKPOINT_MAX_MS = const(900000)
+_CHECKPOINT_MIN_MS = const(10000)
+_BLOCK_S = const(1800)
+_SENSOR_FAULT_MS = const(5000)
+_CONTACT_RETRY_MS = const(60000)
+_TIME_STEP_MAX_MS = const(86400000)
+_TIME_STEP_EVENT_MS = const(2000)
+
+_CONNECTED = "connected"
+_READY = "ready_for_reconnection"
+
+
+class Meter:
+    """One meter.
+
+    config: core.config.Config; journal: storage.journal.Journal, not yet opened; clock:
+    core.wallclock.WallClock; relay: relay.driver.RelayDriver; nvs: `get_i32` / `set_i32` / `commit`
+    as esp32.NVS; shunt_uohm: the board's shunt; log: function of one line of text; changed: called
+    after a record has been written.
+    """
+
+    def __init__(self, config, journal, clock, relay, nvs, shunt_uohm, log, changed):
+        self.config = config
+        self.journal = journal
+        self.clock = clock
+        self._relay = relay
+        self._nvs = nvs
+        self._log = log
+        self._changed = changed
+        # Parsed before anything is touched: a wrong tariff must not leave a half-opened account.
+        self._first_tariff = tariffs.parse(config.tariff)
+        self.account = Account()
+        self.energy = EnergyRegister(
+            bus_gain(config.voltage_ratio_x1000),
+            shunt_gain(config.current_ratio_x1000, shunt_uohm),
+            config.basic_current_ma * 2,  # 0.2 % of Ib, in uA
+        )
+        self.block = Block()
+        self._gap_limit_ms = max(2000, 2 * config.sample_period_ms)
+        self._credit_state = rules.IN_CREDIT
+        self._grace_left_s = config.grace_s
+        self._grace_ms = 0
+        self._contact = 1
+        self._reason = ""
+        self._low_warned = False
+        self._undated_told = False
+        self._highest = 0
+        self.refused_orders = 0
+        self._last_utc_s = 0
+        self._block_start_utc_s = 0
+        self._block_start_wh = 0
+        self._committed_wh = 0
+        self._checkpoint_up_ms = 0
+        self._contact_up_ms = None
+        self._contact_told = None
+        self._sensor_failed_ms = 0
+        self._sensor_fault = False
+        self._balance_key = None
+        self._balance_mp = 0
+
+    # --- start -----------------------------------------------------------------------------
+
+    def start(self, cause, rtc_utc_s, faulted=False):
+        """Recovers the state from flash, writes the boot record and restores the contact.
+
+        cause: reset cause of the board contract; rtc_utc_s: time of the board's clock or None;
+        faulted: the boot before ended in an unhandled exception.
+        """
+        journal = self.journal
+        snapshot, checkpoint, records = journal.open()
+        if snapshot:
+            self._restore(snapshot)
+        for record in records:
+            if checkpoint and record["seq"] > checkpoint[-1]:
+                self._take_checkpoint(checkpoint)
+                checkpoint = None
+            self._apply(record)
+        if checkpoint:
+            self._take_checkpoint(checkpoint)
+        self._highest = max(self._highest, self._counter_floor())
+        if rtc_utc_s is not None and PLAUSIBLE_UTC_S[0] <= rtc_utc_s <= PLAUSIBLE_UTC_S[1]:
+            self.clock.set_utc_ms(rtc_utc_s * 1000)
+        off_s = self._off_s()
+        journal.begin_boot()
+        self._append("boot", {"cause": cause, "firmware": VERSION, "off_s": off_s})
+        if journal.damaged_bytes:
+            self._event(1031, journal.damaged_bytes)
+        if faulted:
+            self._event(1030, 0)
+        if self.account.tariff is None:
+            # In this order, and asked for: power may fail between the two records.
+            if journal.find_order("opening") is None:
+                self._credit("opening", "opening", 0, self.config.opening_balance_mp)
+            self._append("tariff", {"document": self._first_tariff.document})
+        if cause in ("power", "brownout") and snapshot:
+            self._event(102, off_s)
+        if self._relay.contact() != self._contact:
+            self._relay.operate(self._contact)
+        self._contact_told = self._contact
+        self._snapshot()
+
+    def _off_s(self):
+        utc_s = self.clock.utc_s()
+        if utc_s is None or not self._last_utc_s:
+            return -1
+        return max(0, utc_s - self._last_utc_s)
+
+    def _counter_floor(self):
+        try:
+            return self._nvs.get_i32("counter")
+        except OSError:
+            return 0  # never written: a new meter
+
+    def _state(self):
+        return {
+            "account": self.account.state(),
+            "credit_state": self._credit_state,
+            "grace_left_s": self._grace_left_s,
+            "contact": self._contact,
+            "reason": self._reason,
+            "low_warned": self._low_warned,
+            "highest": self._highest,
+            "last_utc_s": self._last_utc_s,
+            "block_start_utc_s": self._block_start_utc_s,
+            "block_start_wh": self._block_start_wh,
+            "import_wh": self.energy.import_wh,
+            "remainder_half_mj": self.energy.remainder_half_mj,
+        }
+
+    def _restore(self, state):
+        self.account.restore(state["account"])
+        self._credit_state = state["credit_state"]
+        self._grace_left_s = state["grace_left_s"]
+        self._contact = state["contact"]
+        self._reason = state["reason"]
+        self._low_warned = state["low_warned"]
+        self._highest = state["highest"]
+        self._last_utc_s = state["last_utc_s"]
+        self._block_start_utc_s = state["block_start_utc_s"]
+        self._block_start_wh = state["block_start_wh"]
+        self.energy.restore(state["import_wh"], state["remainder_half_mj"])
+
+    def _take_checkpoint(self, checkpoint):
+        import_wh, remainder_half_mj, grace_left_s, utc_s, _ = checkpoint
+        if import_wh >= self.energy.import_wh:
+            self.energy.restore(import_wh, remainder_half_mj)
+        self._grace_left_s = grace_left_s
+        self._last_utc_s = max(self._last_utc_s, utc_s)
+
+    # --- records ---------------------------------------------------------------------------
+
+    def _append(self, kind, fields):
+        """Persists a record, takes it into the state, logs it. `import_wh` and `balance_mp` are
+        filled in unless given."""
+        utc_s = self.clock.utc_s()
+        up_s = self.clock.up_s()
+        wh = self.energy.import_wh
+        fields.setdefault("import_wh", wh)
+        if "balance_mp" not in fields:
+            fields["balance_mp"] = self.account.balance_mp(wh)
+        self.journal.append(
+            kind,
+            fields,
+            self._last_utc_s if utc_s is None else utc_s,
+            0 if utc_s is None else 1,
+            up_s,
+        )
+        fields["type"] = kind
+        fields["utc_s"] = utc_s or 0
+        self._apply(fields)
+        self._log_record(fields)
+        self._changed()
+
+    def _log_record(self, record):
+        self.log(text.record_line(record, self.config.utc_offset_s))
+
+    def log(self, line):
+        """Writes one line to the serial log, with the time in front."""
+        stamp = text.when(self.clock.utc_s(), self.config.utc_offset_s, self.clock.up_s())
+        self._log(stamp + " " + line)
+
+    def _apply(self, record):
+        """What a record means for the state: live after it is written, and at recovery."""
+        kind = record["type"]
+        self.account.apply(record)
+        self._balance_key = None
+        if record["utc_s"]:
+            self._last_utc_s = record["utc_s"]
+        # Every record with a register has persisted that register.
+        wh = record.get("import_wh", 0)
+        if wh > self.energy.import_wh:
+            self.energy.restore(wh, 0)
+        if wh > self._committed_wh:
+            self._committed_wh = wh
+        if "counter" in record and record["counter"] > self._highest:
+            self._highest = record["counter"]
+        if kind == "relay":
+            self._contact = record["contact"]
+            self._reason = record["reason"] if not record["contact"] else ""
+            self._credit_state = rules.IN_CREDIT if record["contact"] else rules.CUT
+            self._grace_left_s = self.config.grace_s
+        elif kind == "block":
+            self._block_start_utc_s = record["start_utc_s"] + record["length_s"]
+            self._block_start_wh = record["import_wh"]
+        elif kind == "event":
+            self._apply_event(record["code"], record["detail"])
+
+    def _apply_event(self, code, detail):
+        if code == 1001:
+            self._low_warned = True
+        elif code == 1002:
+            self._credit_state = rules.GRACE
+            self._grace_left_s = detail
+            self._grace_ms = 0
+        elif code == 1003:
+            self._credit_state = rules.DUE
+            self._grace_left_s = 0
+        elif code == 1004:
+            self._credit_state = rules.IN_CREDIT
+            self._grace_left_s = self.config.grace_s
+
+    def _event(self, code, detail):
+        self._append(
+            "event",
+            {
+                "code": code,
+                "detail": detail,
+                "voltage_mv": self.energy.voltage_mv,
+                "current_ma": self.energy.current_ua // 1000,
+            },
+        )
+
+    def _credit(self, kind, entry_id, counter, amount_mp):
+        balance_mp = self.account.balance_mp(self.energy.import_wh) + amount_mp
+        self._append(
+            "credit",
+            {
+                "kind": kind,
+                "id": entry_id,
+                "counter": counter,
+                "amount_mp": amount_mp,
+                "balance_mp": balance_mp,
+            },
+        )
+
+    def _snapshot(self):
+        self.journal.snapshot(self._state())
+        self._checkpointed()
+
+    def _checkpoint(self):
+        if self.journal.snapshot_due:
+            self._snapshot()
+            return
+        self.journal.checkpoint(
+            (
+                self.energy.import_wh,
+                self.energy.remainder_half_mj,
+                self._grace_left_s,
+                self._last_utc_s,
+                self.journal.last_seq,
+            )
+        )
+        self._checkpointed()
+
+    def _checkpointed(self):
+        self._committed_wh = self.energy.import_wh
+        self._checkpoint_up_ms = self.clock.up_ms
+
+    # --- samples ---------------------------------------------------------------------------
+
+    def sample(self, bus_raw, shunt_raw, dt_ms):
+        """One reading of the sensor, `dt_ms` after the last good one (0: the first)."""
+        energy = self.energy
+        if dt_ms > self._gap_limit_ms:
+            self._event(1012, dt_ms)
+            dt_ms = 0
+        energy.add(bus_raw, shunt_raw, dt_ms)
+        self.block.add(energy.voltage_mv, energy.current_ua, energy.power_mw, dt_ms)
+        self._sensor_failed_ms = 0
+        if self._sensor_fault:
+            self._sensor_fault = False
+            self._event(1011, 0)
+
+    def sample_failed(self, dt_ms, fault):
+        """No reading this time: `fault` is 1 no answer, 2 configuration lost, 3 overflow."""
+        self._sensor_failed_ms += dt_ms
+        if self._sensor_failed_ms >= _SENSOR_FAULT_MS and not self._sensor_fault:
+            self._sensor_fault = True
+            self._event(1010, fault)
+
+    # --- rules, once a second ----------------------------------------------------------------
+
+    def tick(self, dt_ms):
+        """Applies every rule; call about once a second with the time since the last call."""
+        utc_s = self.clock.utc_s()
+        if utc_s is not None:
+            self._last_utc_s = utc_s
+            self._close_block(utc_s)
+            self._close_period(utc_s)
+        self._run_grace(utc_s, dt_ms)
+        self._step_rules(utc_s)
+        self._watch_contact()
+        since_ms = self.clock.up_ms - self._checkpoint_up_ms
+        if since_ms >= _CHECKPOINT_MIN_MS and (
+            since_ms >= _CHECKPOINT_MAX_MS
+            or self.energy.import_wh - self._committed_wh >= _CHECKPOINT_WH
+        ):
+            self._checkpoint()
+
+    def balance_mp(self):
+        """The balance at the present register."""
+        wh = self.energy.import_wh
+        if wh != self._balance_key:
+            self._balance_mp = self.account.balance_mp(wh)
+            self._balance_key = wh
+        return self._balance_mp
+
+    def _close_block(self, utc_s):
+        start_utc_s = utc_s - utc_s % _BLOCK_S
+        if self._block_start_utc_s == 0:
+            self._block_start_utc_s = start_utc_s
+        elif start_utc_s > self._block_start_utc_s:
+            block = self.block
+            self._append(
+                "block",
+                {
+                    "start_utc_s": self._block_start_utc_s,
+                    "length_s": _BLOCK_S,
+                    "energy_wh": self.energy.import_wh - self._block_start_wh,
+                    "voltage_mv": block.voltage_mv(),
+                    "current_ma": block.current_ma(),
+                    "power_max_w": block.power_max_w,
+                    "supply_s": min(_BLOCK_S, block.supply_ms // 1000),
+                },
+            )
+            block.clear()
+            if start_utc_s > self._block_start_utc_s:
+                # Intervals without supply have no record: the next restart must not fill them.
+                self._block_start_utc_s = start_utc_s
+                self._snapshot()
+
+    def _close_period(self, utc_s):
+        account = self.account
+        month_utc_s = civil.month_start_utc_s(utc_s, self.config.utc_offset_s)
+        if account.period_start_utc_s == 0:
+            # The period began at an unknown time: date it, without closing anything.
+            self._period(month_utc_s, account.period_start_wh, 0)
+        elif month_utc_s > account.period_start_utc_s:
+            wh = self.energy.import_wh
+            self._period(month_utc_s, wh, account.open_charge_mp(wh))
+
+    def _period(self, end_utc_s, end_wh, charge_mp):
+        account = self.account
+        self._append(
+            "period",
+            {
+                "start_utc_s": account.period_start_utc_s,
+                "end_utc_s": end_utc_s,
+                "start_wh": account.period_start_wh,
+                "end_wh": end_wh,
+                "charge_mp": charge_mp,
+                "tariff": account.tariff.id,
+                "tariff_version": account.tariff.version,
+            },
+        )
+
+    def _run_grace(self, utc_s, dt_ms):
+        if self._credit_state != rules.GRACE or not self._contact:
+            return
+        if utc_s is None:
+            if not self._undated_told:
+                self._undated_told = True
+                self._event(1021, 0)
+            return
+        self._grace_ms += dt_ms
+        self._grace_left_s = max(0, self._grace_left_s - self._grace_ms // 1000)
+        self._grace_ms %= 1000
+
+    def _step_rules(self, utc_s):
+        config = self.config
+        balance_mp = self.balance_mp()
+        if balance_mp > config.low_credit_mp:
+            # Hysteresis: the next warning only after a clear recovery.
+            if balance_mp > config.low_credit_mp + config.low_credit_mp // 10:
+                self._low_warned = False
+        elif not self._low_warned:
+            self._event(1001, config.low_credit_mp)
+        open_now = rules.window_open(
+            utc_s, config.utc_offset_s, config.window_start_min, config.window_end_min
+        )
+        while True:
+            happened = rules.event(balance_mp, self._grace_left_s, open_now)
+            action = rules.TABLE[(self._credit_state, happened)][1]
+            if action is None:
+                return
+            self._act(action, utc_s)
+
+    def _act(self, action, utc_s):
+        """Writes the record of a transition; `_apply` moves the state, so recovery does the same."""
+        if action == rules.BEGIN_GRACE:
+            self._event(1002, self.config.grace_s)
+        elif action == rules.ANNOUNCE_CUT:
+            self._event(1003, self.earliest_cut_utc_s() or 0)
+        elif action == rules.END_GRACE:
+            self._event(1004, 0)
+        elif action == rules.OPEN:
+            self._switch(0, _READY, "credit")
+        else:
+            self._switch(1, _CONNECTED, "recharge")
+
+    def _switch(self, contact, state, reason):
+        self._append("relay", {"state": state, "contact": contact, "reason": reason})
+        self._relay.operate(contact)
+        self._contact_up_ms = self.clock.up_ms
+        self._watch_contact()
+
+    def _watch_contact(self):
+        """Reports once what the contact did; tries again each minute while it does not follow."""
+        contact = self._relay.contact()
+        if contact is None:
+            contact = self._contact
+        if contact == self._contact:
+            if contact != self._contact_told:
+                self._contact_told = contact
+                self._event(302 if contact else 301, 0)
+            return
+        if self._contact_told is not None:
+            self._contact_told = None
+            self._event(253, self._contact)
+        up_ms = self.clock.up_ms
+        if self._contact_up_ms is None or up_ms - self._contact_up_ms >= _CONTACT_RETRY_MS:
+            self._contact_up_ms = up_ms
+            self._relay.operate(self._contact)
+
+    def earliest_cut_utc_s(self):
+        """UTC seconds of the earliest instant at which credit can cut, None if none is in sight."""
+        utc_s = self.clock.utc_s()
+        if utc_s is None or self._credit_state not in (rules.GRACE, rules.DUE):
+            return None
+        config = self.config
+        return rules.next_window_utc_s(
+            utc_s + self._grace_left_s,
+            config.utc_offset_s,
+            config.window_start_min,
+            config.window_end_min,
+        )
+
+    # --- orders and time ---------------------------------------------------------------------
+
+    def handle_order(self, message):
+        """Decides on a signed order (bytes); returns the answer as a dict, None if it is not the
+        gateway's. The result is on flash before this returns."""
+        try:
+            payload = codec.open_signed(self.config.key, self.config.meter, message)
+            order = codec.check_order(self.config.meter, payload)
+        except codec.CodecError as error:
+            self.refused_orders += 1
+            self.log("order refused: " + str(error))
+            return None
+        known = self.journal.find_order(order["id"])
+        if known:
+            return self._answer(order, known.get("result", "accepted"), known["balance_mp"])
+        if order["counter"] <= self._highest:
+            return self._answer(order, "old")
+        field = ""
+        try:
+            if order["kind"] == "recharge":
+                self._recharge(order)
+                result = "accepted"
+            elif order["kind"] == "tariff":
+                result = self._new_tariff(order)
+            else:
+                result = "unsupported"
+        except (codec.CodecError, tariffs.TariffError) as error:
+            result = "range"
+            field = error.field
+        if order["kind"] != "recharge" or result != "accepted":
+            self._append(
+                "order",
+                {
+                    "id": order["id"],
+                    "counter": order["counter"],
+                    "kind": order["kind"],
+                    "result": result,
+                },
+            )
+        self._nvs.set_i32("counter", self._highest)
+        self._nvs.commit()
+        answer = self._answer(order, result)
+        if field:
+            answer["field"] = field
+        self._step_rules(self.clock.utc_s())
+        return answer
+
+    def _recharge(self, order):
+        amount_mp = codec.integer(order, "amount_mp", 1, codec.AMOUNT_MAX_MP)
+        self._credit("recharge", order["id"], order["counter"], amount_mp)
+
+    def _new_tariff(self, order):
+        tariff = tariffs.parse(order.get("document"))
+        utc_s = self.clock.utc_s()
+        if "expires_utc_s" in order:
+            expires_utc_s = codec.integer(order, "expires_utc_s", 0, 0xFFFFFFFF)
+            if utc_s is None or utc_s > expires_utc_s:
+                return "expired"
+        if utc_s is not None and tariff.effective_from_utc_s > utc_s:
+            raise tariffs.TariffError("effective_from_utc_s", "must not be in the future")
+        # The energy so far stays at the old prices: what was charged is closed first.
+        wh = self.energy.import_wh
+        start_utc_s = self.account.period_start_utc_s
+        self._period(utc_s or start_utc_s, wh, self.account.open_charge_mp(wh))
+        self._append("tariff", {"document": tariff.document})
+        return "accepted"
+
+    def _answer(self, order, result, balance_mp=None):
+        return {
+            "v": codec.VERSION,
+            "id": order["id"],
+            "counter": order["counter"],
+            "result": result,
+            "balance_mp": self.balance_mp() if balance_mp is None else balance_mp,
+            "highest": self._highest,
+        }
+
+    def set_time(self, utc_ms):
+        """Sets the clock; True if it was taken. A step above 24 h is refused (a signed order will
+        be needed for it)."""
+        utc_s = self.clock.utc_s()
+        if utc_s is not None and abs(utc_ms - utc_s * 1000) > _TIME_STEP_MAX_MS:
+            self.log("time refused: a step above 24 h")
+            return False
+        step_ms = self.clock.set_utc_ms(utc_ms)
+        self._undated_told = False
+        if step_ms is None or abs(step_ms) >= _TIME_STEP_EVENT_MS:
+            self._event(151, 0 if step_ms is None else step_ms // 1000)
+        return True
+
+    # --- for people and for the link -----------------------------------------------------------
+
+    def credit_word(self):
+        """`in_credit`, `low_credit` or `out_of_credit` (DLMS account, credit status)."""
+        balance_mp = self.balance_mp()
+        if balance_mp <= 0:
+            return "out_of_credit"
+        return "low_credit" if balance_mp <= self.config.low_credit_mp else "in_credit"
+
+    def live(self):
+        """The present values as in SPEC section 2.2 (without `waiting`)."""
+        utc_s = self.clock.utc_s()
+        energy = self.energy
+        return {
+            "v": codec.VERSION,
+            "store": self.journal.store_id,
+            "boot": self.journal.boot,
+            "up_s": self.clock.up_s(),
+            "utc_s": utc_s or 0,
+            "time_valid": 0 if utc_s is None else 1,
+            "voltage_mv": energy.voltage_mv,
+            "current_ma": energy.current_ua // 1000,
+            "power_mw": energy.power_mw,
+            "import_wh": self._committed_wh,
+            "uncommitted_wh": energy.import_wh - self._committed_wh,
+            "balance_mp": self.balance_mp(),
+            "state": _CONNECTED if self._contact else _READY,
+            "contact": self._contact,
+            "reason": self._reason,
+            "credit": self.credit_word(),
+            "grace_s": self._grace_left_s,
+            "earliest_cut_utc_s": self.earliest_cut_utc_s() or 0,
+            "tariff": self.account.tariff.id,
+            "tariff_version": self.account.tariff.version,
+            "firmware": VERSION,
+        }
+
+    def status_line(self, link_up, waiting):
+        """The line of the serial log that appears once a minute, without its time."""
+        energy = self.energy
+        return "status V=%s A=%s W=%d kWh=%s balance=%s %s relay=%s link=%s waiting=%d" % (
+            text.fixed(energy.voltage_mv, 1000, 1),
+            text.fixed(energy.current_ua, 1000000, 3),
+            energy.power_mw // 1000,
+            text.fixed(energy.import_wh, 1000, 3),
+            text.rupees(self.balance_mp()),
+            self.credit_word(),
+            "closed" if self._contact else "open",
+            "up" if link_up else "down",
+            waiting,
+        )

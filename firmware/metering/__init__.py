@@ -1,0 +1,1 @@
+"""Sensor driver, energy registers and load profile. Imports core."""

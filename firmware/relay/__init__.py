@@ -1,0 +1,1 @@
+"""Disconnection rules and the coil driver. Imports core."""

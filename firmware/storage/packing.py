@@ -1,0 +1,96 @@
+"""A record's members as bytes and back, driven by the record table `firmware.core.records`.
+
+No I/O. Integers are little-endian in their table's size; an enumerated text is one byte (its index),
+a text has one byte of length before it, a JSON object two. docs/SPEC.md section 5.2 is the prose.
+Tests: host_tests/unit/test_journal.py.
+"""
+
+import json
+import struct
+
+from firmware.core.records import RANGES, RECORDS, TEXT_MAX
+
+_CODES = {"u8": "<B", "u16": "<H", "u32": "<I", "i32": "<i", "i64": "<q"}
+_NAMES = {RECORDS[name][0]: name for name in RECORDS}
+
+ORDER_CODES = (RECORDS["credit"][0], RECORDS["order"][0])
+"""Types whose `id` is that of an order."""
+
+
+class RecordError(Exception):
+    """A record that the format cannot hold: `field` is the member at fault, `why` what is allowed."""
+
+    def __init__(self, field, why):
+        super().__init__(field + ": " + why)
+        self.field = field
+        self.why = why
+
+
+def pack(name, fields):
+    """(type code, payload) of a record whose members are exactly those of the table."""
+    if name not in RECORDS:
+        raise RecordError("type", "is not in the record table")
+    code, members = RECORDS[name]
+    if len(fields) != len(members):
+        raise RecordError(name, "takes %d members" % len(members))
+    parts = []
+    for field, form in members:
+        if field not in fields:
+            raise RecordError(field, "is missing")
+        _pack_member(parts, field, form, fields[field])
+    return code, b"".join(parts)
+
+
+def _pack_member(parts, field, form, value):
+    if isinstance(form, tuple):
+        if value not in form:
+            raise RecordError(field, "is not one of " + ", ".join(form))
+        parts.append(struct.pack("<B", form.index(value)))
+    elif form == "text":
+        raw = value.encode()
+        if len(raw) != len(value) or not 1 <= len(raw) <= TEXT_MAX:
+            raise RecordError(field, "must be 1 to %d characters of ASCII" % TEXT_MAX)
+        parts.append(struct.pack("<B", len(raw)))
+        parts.append(raw)
+    elif form == "json":
+        raw = json.dumps(value, separators=(",", ":")).encode()
+        parts.append(struct.pack("<H", len(raw)))
+        parts.append(raw)
+    else:
+        # MicroPython's struct cuts a large value to size without a word, so it is judged here.
+        low, high = RANGES[form]
+        if not low <= value <= high:
+            raise RecordError(field, "must be from %d to %d" % (low, high))
+        parts.append(struct.pack(_CODES[form], value))
+
+
+def unpack(code, payload, record):
+    """Puts `type` and the members into the dict `record`; False if this firmware cannot read it."""
+    name = _NAMES.get(code)
+    if name is None:
+        return False
+    record["type"] = name
+    offset = 0
+    try:
+        for field, form in RECORDS[name][1]:
+            offset = _unpack_member(payload, offset, field, form, record)
+    except (ValueError, IndexError):
+        return False
+    return offset == len(payload)
+
+
+def _unpack_member(payload, offset, field, form, record):
+    if isinstance(form, tuple):
+        record[field] = form[payload[offset]]
+        return offset + 1
+    if form in _CODES:
+        size = struct.calcsize(_CODES[form])
+        if offset + size > len(payload):
+            raise ValueError("payload too short")
+        record[field] = struct.unpack_from(_CODES[form], payload, offset)[0]
+        return offset + size
+    start = offset + (1 if form == "text" else 2)
+    end = start + payload[offset] + (0 if form == "text" else payload[offset + 1] << 8)
+    text = str(payload[start:end], "utf-8")
+    record[field] = text if form == "text" else json.loads(text)
+    return end
