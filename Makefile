@@ -21,7 +21,7 @@ endif
 JOBS ?= auto
 PYTEST = $(BIN)/pytest -q -n $(JOBS) --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup demo demo-check test test-fast lint format lock bench board flash monitor clean
+.PHONY: help setup python-is-new-enough demo demo-check test test-fast lint format lock bench board flash monitor clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)$$/\1\t\2/p' $(MAKEFILE_LIST) \
@@ -66,20 +66,21 @@ clean:  ## remove .venv, .tools, build outputs; keeps the demo's data (see make 
 	@echo "clean: done; the demo's data was kept, 'make demo RESET=1' starts it anew"
 
 # The two halves of the set-up do not depend on each other, and both wait for the network.
-setup:
+setup: python-is-new-enough
 	@$(MAKE) -s -j2 $(VENV_STAMP) $(TOOLS_STAMP)
 
+python-is-new-enough:
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(IS_NEW_ENOUGH)' 2>/dev/null || { \
+	    echo "Python 3.11 or newer is needed; $(or $(PYTHON),none found)" \
+	         "$$($(or $(PYTHON),true) -V 2>&1 || true)." \
+	         "Install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+
 # A set-up that was cut off leaves .incomplete and no stamp, and is begun afresh.
-$(VENV_STAMP): requirements.lock pyproject.toml
-	@$(if $(PYTHON),,echo "Python 3.11 or newer is needed; none was found. Install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1)
-	@$(PYTHON) -c '$(IS_NEW_ENOUGH)' || { \
-	    echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
-	         "Name another one: make PYTHON=/path/to/python3" >&2; exit 1; }
-	@PYTHONPATH= $(PYTHON) toolchain/venv.py
+$(VENV_STAMP): requirements.lock pyproject.toml toolchain/venv.py
+	@$(PYTHON) toolchain/venv.py
 	@touch $@
 
 $(TOOLS_STAMP): toolchain/fetch.py toolchain/locate.py
-	@$(if $(PYTHON),,exit 1)
 	@$(PYTHON) toolchain/fetch.py --into .tools micropython micropython32 mosquitto
 	@touch $@
 
