@@ -52,6 +52,9 @@ KEYRINGS = (
 COMPANION_32 = {"amd64": "i386", "arm64": "armhf", "i386": "i386", "armhf": "armhf"}
 """The 32-bit architecture whose programs a machine's processor runs, if it runs any."""
 
+INTERRUPTED = 130
+"""The exit code that shells give to a program ended by Ctrl-C."""
+
 ARCHIVE_ORIGINS = ("Debian", "Raspbian")
 
 
@@ -114,6 +117,9 @@ def main(arguments: list[str] | None = None) -> int:
         except FetchError as error:
             failures += 1
             print(f"{name}: {error}", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            print(f"{name}: interrupted", file=sys.stderr, flush=True)
+            return INTERRUPTED
     return 1 if failures else 0
 
 
@@ -128,6 +134,8 @@ def provide(name: str, into: Path) -> str:
     with _lock(into / ".lock"):
         with contextlib.suppress(locate.ToolMissing):  # another process fetched it meanwhile
             return present(name)
+        for left_over in into.glob(".fetch-*"):  # of a process that was killed
+            shutil.rmtree(left_over, ignore_errors=True)
         _fetch(name, into)
     try:
         return present(name)

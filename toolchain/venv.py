@@ -42,6 +42,9 @@ def main() -> int:
     except (SetupError, fetch.FetchError) as error:
         print(f"virtual environment: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("virtual environment: interrupted; the next run begins afresh", file=sys.stderr)
+        return fetch.INTERRUPTED
     return 0
 
 

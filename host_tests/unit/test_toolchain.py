@@ -369,6 +369,18 @@ def test_a_broken_one_is_fetched_anew(machine: Machine, monkeypatch: pytest.Monk
     assert fetch.provide("micropython", machine.tools) == f"{target} (1.25.0)"
 
 
+def test_leavings_of_a_killed_fetch_are_removed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_over = machine.tools / ".fetch-abc"
+    (left_over / "root").mkdir(parents=True)
+    monkeypatch.setattr(
+        fetch, "_fetch", lambda name, into: machine.micropython(into / "bin" / name)
+    )
+    fetch.provide("micropython", machine.tools)
+    assert not left_over.exists()
+
+
 @pytest.mark.parametrize(
     ("tool", "error", "code"),
     [
