@@ -6,8 +6,8 @@ Two families of files in one folder, docs/SPEC.md section 5 gives every byte:
     ckpt-a, ckpt-b    one snapshot of the state, then small checkpoints; the higher number counts
 
 Invariants:
-- What a method wrote is on flash when it returns. What it could not write is neither in memory nor,
-  after the next successful write, on flash: a record numbered like the next segment's first is void.
+- What a method wrote is on flash when it returns. What it could not write is not in memory, and
+  void on flash: a record does not count if its number is not below the next segment's first.
 - A live file is never truncated, and nothing is appended behind bytes that are not a whole record:
   the log goes on in a new segment, the checkpoints in the other file.
 - A number that damaged bytes may have carried is not given again, so two records never share one.
@@ -18,7 +18,6 @@ Tests: host_tests/unit/test_journal.py, host_tests/property/test_journal_model.p
 host_tests/vm/test_journal_on_littlefs.py.
 """
 
-import errno
 import json
 import os
 import struct
@@ -40,6 +39,8 @@ _REPLAY_RECORDS = const(400)
 
 _VERSION = const(1)
 _MAGIC = const(0xB7)
+_ENOENT = const(2)
+_ENOSPC = const(28)  # MicroPython's errno module does not name it
 _FILE_HEAD = "<BBBB4sI"  # 'B', 'J', family, version, store id, number
 _FILE_HEAD_BYTES = const(16)  # with its CRC
 _HEAD = "<BBBBHIIII"  # magic, version, type, flags, payload length, seq, boot, two more by family
@@ -79,7 +80,7 @@ def _sync(file):
 
 
 def _fault(what, error):
-    kind = JournalFull if error.errno == errno.ENOSPC else StorageError
+    kind = JournalFull if error.errno == _ENOSPC else StorageError
     return kind(what, error.errno or 0)
 
 
@@ -113,7 +114,7 @@ def _write_record(file, head, payload):
 
 
 def _read_record(file):
-    """(head, payload) of the record at the file's position, None if there is none, () at the end."""
+    """(head, payload) of the record at the file's position; None: damaged; (): end of file."""
     try:
         raw = file.read(_HEAD_BYTES)
         if not raw:
@@ -243,7 +244,7 @@ class Journal:
         try:
             return os.listdir(self._folder)
         except OSError as error:
-            if error.errno != errno.ENOENT:
+            if error.errno != _ENOENT:
                 raise
             os.mkdir(self._folder)
             return []
@@ -298,13 +299,14 @@ class Journal:
             self._store = self._store or store
             size = os.stat(path)[6]
             sound = _FILE_HEAD_BYTES if store else 0
-            end, last, boot = _FILE_HEAD_BYTES, 0, 0
-            for end, head, payload in _scan(path, end):
+            behind, last, boot = _FILE_HEAD_BYTES, 0, 0
+            for end, head, payload in _scan(path, _FILE_HEAD_BYTES):
+                behind = end
                 sound += _RECORD_MIN_BYTES + len(payload)
                 last, boot = head[5], head[6]
             if first > floor:
                 known = max(floor, last)
-                carried = max(0, size - end) // _RECORD_MIN_BYTES
+                carried = max(0, size - behind) // _RECORD_MIN_BYTES
                 self.damaged_bytes += size - sound
                 if size == sound:
                     self._log, self._log_size = open(path, "ab"), size
@@ -361,7 +363,7 @@ class Journal:
         try:
             self._append(seq, head, payload, utc_s if time_valid else 0)
         except OSError as error:
-            if error.errno != errno.ENOSPC or not self._drop_oldest(False):
+            if error.errno != _ENOSPC or not self._drop_oldest(False):
                 raise _fault("append", error)
             try:
                 self._append(seq, head, payload, 0)
@@ -369,12 +371,13 @@ class Journal:
                 raise _fault("append", again)
         self.last_seq = seq
         if self._orders is not None and name in ("credit", "order"):
-            self._orders.setdefault(crc32(fields["id"].encode()), self._firsts[-1])
+            self._orders.setdefault(_order_digest(fields["id"]), self._firsts[-1])
         return seq
 
     def _append(self, seq, head, payload, now_utc_s):
         try:
-            if self._log is None or self._log_size + len(payload) > SEGMENT_BYTES:
+            size = _RECORD_MIN_BYTES + len(payload)
+            if self._log is None or self._log_size + size > SEGMENT_BYTES:
                 self._begin_segment(seq, now_utc_s)
             self._log_size += _write_record(self._log, head, payload)
         except OSError:
@@ -399,9 +402,13 @@ class Journal:
         if not now_utc_s or len(self._firsts) < 2:
             return False
         # The first record behind the segment is younger than all in it.
-        for _end, head, _payload in _scan(self._segment_path(self._firsts[1]), _FILE_HEAD_BYTES):
-            return bool(head[3] & _TIME_VALID) and now_utc_s - head[7] > RETENTION_S
-        return False
+        records = _scan(self._segment_path(self._firsts[1]), _FILE_HEAD_BYTES)
+        expired = False
+        for _end, head, _payload in records:
+            expired = bool(head[3] & _TIME_VALID) and now_utc_s - head[7] > RETENTION_S
+            break
+        records.close()
+        return expired
 
     def _drop_oldest(self, unacknowledged_too):
         """Deletes the oldest segment if a snapshot contains it; False if it must stay."""
@@ -440,13 +447,19 @@ class Journal:
         if len(payload) > PAYLOAD_MAX:
             raise RecordError("snapshot", "is too long")
         live = 1 - self._live
+        path = self._path(_CHECKPOINT_FILES[live])
         file = None
         try:
-            file = open(self._path(_CHECKPOINT_FILES[live]), "wb")
+            file = open(path, "wb")
             _write_file_head(file, _CHECKPOINT_FAMILY, self._store, self._generation + 1)
             size = self._write_state(file, _SNAPSHOT, payload)
         except OSError as error:
             _discard(file)
+            try:
+                os.remove(path)
+            except OSError:
+                # It may count after a restart: the old file must not grow newer than it.
+                self._checkpoints = _discard(self._checkpoints)
             raise _fault("snapshot", error)
         _discard(self._checkpoints)
         self._checkpoints, self._checkpoints_size = file, _FILE_HEAD_BYTES + size
@@ -496,20 +509,24 @@ class Journal:
         The first call after a start reads the whole log; later ones read on only where the id's
         digest was met. Raises StorageError.
         """
-        digest = crc32(order_id.encode())
+        digest = _order_digest(order_id)
+        found = None
         try:
             if self._orders is None:
-                self._orders = {}
+                orders = {}
                 for first, wire in self._orders_from(0):
-                    self._orders.setdefault(crc32(wire["id"].encode()), first)
+                    orders.setdefault(_order_digest(wire["id"]), first)
+                self._orders = orders
             if digest in self._orders:
-                for _first, wire in self._orders_from(self._orders[digest] - 1):
+                orders = self._orders_from(self._orders[digest] - 1)
+                for _first, wire in orders:
                     if wire["id"] == order_id:
-                        return wire
+                        found = wire
+                        break
+                orders.close()
         except OSError as error:
-            self._orders = None
             raise _fault("read", error)
-        return None
+        return found
 
     def _orders_from(self, seq):
         for first, record in self._log_records(seq):
@@ -517,6 +534,10 @@ class Journal:
                 wire = _wire(record)
                 if wire:
                     yield first, wire
+
+
+def _order_digest(order_id):
+    return crc32(order_id.encode()) & 0x3FFFFFFF  # a small integer
 
 
 def _discard(file):

@@ -1,7 +1,7 @@
 """A record's members as bytes and back, driven by the record table `firmware.core.records`.
 
-No I/O. Integers are little-endian in their table's size; an enumerated text is one byte (its index),
-a text has one byte of length before it, a JSON object two. docs/SPEC.md section 5.2 is the prose.
+No I/O. Integers are little-endian in their table's size; an enumerated text is one byte, its index;
+a text has one byte of length before it, a JSON object two. docs/SPEC.md section 5 is the prose.
 Tests: host_tests/unit/test_journal.py.
 """
 
@@ -18,7 +18,7 @@ ORDER_CODES = (RECORDS["credit"][0], RECORDS["order"][0])
 
 
 class RecordError(Exception):
-    """A record that the format cannot hold: `field` is the member at fault, `why` what is allowed."""
+    """A record that the format cannot hold: `field` is the one at fault, `why` what is allowed."""
 
     def __init__(self, field, why):
         super().__init__(field + ": " + why)
