@@ -23,6 +23,8 @@ from firmware.metering.profile import Block
 from firmware.metering.scale import bus_gain, shunt_gain
 from firmware.relay import rules
 
+CHECKPOINT_FORMAT = "<QIiI"  # import_wh, remainder_half_mj, grace_left_s, utc_s
+
 _CHECKPOINT_WH = const(10)
 _CHECKPOINT_MAX_MS = const(900000)
 _CHECKPOINT_MIN_MS = const(10000)
@@ -39,13 +41,14 @@ _READY = "ready_for_reconnection"
 class Meter:
     """One meter.
 
-    config: core.config.Config; journal: storage.journal.Journal, not yet opened; clock:
-    core.wallclock.WallClock; relay: relay.driver.RelayDriver; nvs: `get_i32` / `set_i32` / `commit`
+    config: core.config.Config; journal: storage.journal.Journal of CHECKPOINT_FORMAT, not yet opened;
+    clock: core.wallclock.WallClock; relay: relay.driver.RelayDriver; nvs: `get_i32` / `set_i32` / `commit`
     as esp32.NVS; shunt_uohm: the board's shunt; log: function of one line of text; changed: called
     after a record has been written.
     """
 
     def __init__(self, config, journal, clock, relay, nvs, shunt_uohm, log, changed):
+        codec.check_meter_id(config.meter)
         self.config = config
         self.journal = journal
         self.clock = clock
@@ -97,7 +100,7 @@ class Meter:
         if snapshot:
             self._restore(snapshot)
         for record in records:
-            if checkpoint and record["seq"] > checkpoint[-1]:
+            if checkpoint and record["seq"] > journal.checkpoint_seq:
                 self._take_checkpoint(checkpoint)
                 checkpoint = None
             self._apply(record)
@@ -167,7 +170,7 @@ class Meter:
         self.energy.restore(state["import_wh"], state["remainder_half_mj"])
 
     def _take_checkpoint(self, checkpoint):
-        import_wh, remainder_half_mj, grace_left_s, utc_s, _ = checkpoint
+        import_wh, remainder_half_mj, grace_left_s, utc_s = checkpoint
         if import_wh >= self.energy.import_wh:
             self.energy.restore(import_wh, remainder_half_mj)
         self._grace_left_s = grace_left_s
@@ -176,12 +179,13 @@ class Meter:
     # --- records ---------------------------------------------------------------------------
 
     def _append(self, kind, fields):
-        """Persists a record, takes it into the state, logs it. `import_wh` and `balance_mp` are
-        filled in unless given."""
+        """Persists a record, takes it into the state, logs it. Register and balance are filled in
+        unless given."""
         utc_s = self.clock.utc_s()
         up_s = self.clock.up_s()
         wh = self.energy.import_wh
-        fields.setdefault("import_wh", wh)
+        if kind != "period":  # which has registers of its own
+            fields["import_wh"] = wh
         if "balance_mp" not in fields:
             fields["balance_mp"] = self.account.balance_mp(wh)
         self.journal.append(
@@ -283,7 +287,6 @@ class Meter:
                 self.energy.remainder_half_mj,
                 self._grace_left_s,
                 self._last_utc_s,
-                self.journal.last_seq,
             )
         )
         self._checkpointed()

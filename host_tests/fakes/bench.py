@@ -1,0 +1,126 @@
+"""A meter on the bench: the real Meter and Journal, pins and clock that the test moves."""
+
+import json
+
+from firmware.core.config import Config
+from firmware.core.wallclock import WallClock
+from firmware.link import codec
+from firmware.meter import CHECKPOINT_FORMAT, Meter
+from firmware.relay.driver import RelayDriver
+from firmware.storage.journal import Journal
+from host_tests.fakes.documents import meter_config
+
+MIDNIGHT_UTC_S = 1767551400  # Monday 2026-01-05 00:00 in India
+HOUR_S = 3600
+
+
+class Contact:
+    """A latching relay: two coils and an auxiliary contact. It outlives the meter."""
+
+    def __init__(self):
+        self.closed = 1
+        self.welded = False
+        self.operations = 0
+
+    def coil(self, closes):
+        contact = self
+
+        class Coil:
+            def value(self, level):
+                if level:
+                    contact.operations += 1
+                    if closes or not contact.welded:
+                        contact.closed = 1 if closes else 0
+
+        return Coil()
+
+    def value(self):
+        return self.closed
+
+
+class NVS:
+    """esp32.NVS: uncommitted values are lost with the object."""
+
+    def __init__(self):
+        self.kept = {}
+        self._pending = {}
+
+    def get_i32(self, key):
+        if key not in self.kept:
+            raise OSError(-4354)
+        return self.kept[key]
+
+    def set_i32(self, key, value):
+        self._pending[key] = value
+
+    def commit(self):
+        self.kept.update(self._pending)
+
+
+class Bench:
+    """`run()` moves time and feeds constant power; `restart()` is a power cut and a new boot."""
+
+    def __init__(self, folder, utc_s=MIDNIGHT_UTC_S, **config):
+        self.folder = folder
+        self.config = Config(json.loads(json.dumps(meter_config(**config))))
+        self.contact = Contact()
+        self.nvs = NVS()
+        self.lines = []
+        self.utc_s = utc_s
+        self.meter = None
+        self.boot(utc_s)
+
+    def boot(self, rtc_utc_s, cause="power"):
+        self.meter = Meter(
+            self.config,
+            Journal(str(self.folder), CHECKPOINT_FORMAT),
+            WallClock(),
+            RelayDriver(
+                "latching",
+                self.contact.coil(True),
+                self.contact.coil(False),
+                self.contact,
+                lambda ms: None,
+            ),
+            self.nvs,
+            100000,
+            self.lines.append,
+            lambda: None,
+        )
+        self.meter.start(cause, rtc_utc_s)
+
+    def restart(self, off_s=0, time_known=True, cause="power"):
+        self.meter.journal.close()
+        self.utc_s += off_s
+        self.boot(self.utc_s if time_known else None, cause)
+
+    def run(self, seconds, power_w=0, step_s=1):
+        """Simulated seconds at 240 V and a power in whole units of 0.3 W, in steps."""
+        shunt_raw = power_w * 1000000 // 240 // 1250
+        for _ in range(0, seconds, step_s):
+            self.meter.clock.advance(step_s * 1000)
+            self.utc_s += step_s
+            raw = shunt_raw if self.contact.closed else 0
+            self.meter.sample(6000, raw, step_s * 1000)
+            self.meter.tick(step_s * 1000)
+
+    def order(self, order_id, counter, kind="recharge", **members):
+        payload = codec.encode(
+            {
+                "v": 1,
+                "meter": self.config.meter,
+                "id": order_id,
+                "counter": counter,
+                "kind": kind,
+                **members,
+            }
+        )
+        return self.meter.handle_order(codec.sign(self.config.key, self.config.meter, payload))
+
+    def records(self, kind=None, code=None):
+        return [
+            record
+            for record in self.meter.journal.records_after(0, 10**9)
+            if (kind is None or record["type"] == kind)
+            and (code is None or record.get("code") == code)
+        ]
