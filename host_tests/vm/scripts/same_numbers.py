@@ -1,0 +1,57 @@
+"""Runs on MicroPython: computes again what CPython computed, and a sample with the heap locked.
+
+argv: repository root, JSON file with the cases. Prints OK, or the first difference.
+"""
+
+import json
+import sys
+
+import micropython
+
+sys.path.insert(0, sys.argv[1])
+
+from firmware.core import civil, digest
+from firmware.credit import tariff as tariffs
+from firmware.metering.energy import EnergyRegister
+from firmware.metering.scale import bus_gain, shunt_gain
+
+
+def check(what, got, expected):
+    if got != expected:
+        raise ValueError("%s: %r is not %r" % (what, got, expected))
+
+
+def main():
+    with open(sys.argv[2]) as file:
+        cases = json.load(file)
+    for document, energy_wh, expected_mp in cases["charges"]:
+        tariff = tariffs.parse(document)
+        check("charge_mp", tariffs.charge_mp(tariff, energy_wh), expected_mp)
+        check("total_mp", tariffs.total_mp(tariffs.charge_lines(tariff, energy_wh)), expected_mp)
+    for utc_s, text, start in cases["times"]:
+        check("text", civil.text(utc_s, 19800), text)
+        check("month", civil.month_start_utc_s(utc_s, 19800), start)
+    for key, message, expected in cases["digests"]:
+        check("hmac", list(digest.hmac_sha256(bytes(key), bytes(message))), expected)
+    register = EnergyRegister(bus_gain(12500), shunt_gain(31250, 100000), 25000)
+    for bus_raw, shunt_raw, dt_ms in cases["samples"]:
+        register.add(bus_raw, shunt_raw, dt_ms)
+    check(
+        "register",
+        [register.import_wh, register.remainder_half_mj, register.remainder_half_uj],
+        cases["register"],
+    )
+    # Full scale of the largest supported meter, 300 V and 100 A, without a byte of heap.
+    bus_raw, shunt_raw = 6000, 32000
+    register.add(bus_raw, shunt_raw, 0)
+    micropython.heap_lock()
+    try:
+        for _ in range(3600):
+            register.add(bus_raw, -shunt_raw, 2000)
+    finally:
+        micropython.heap_unlock()
+    check("full scale", (register.voltage_mv, register.current_ua), (300000, 100000000))
+    print("OK")
+
+
+main()
