@@ -1,0 +1,1 @@
+../../esp32_devkit/ds3231.py

@@ -1,0 +1,3 @@
+import firmware.main
+
+firmware.main.run()
