@@ -1,0 +1,186 @@
+"""Wires the meter: board, configuration, journal, link, and the only endless loop.
+
+`/main.py` on the flash calls `run()`. Everything hardware comes from `/board.py` (the contract is
+boards/README.md); the rules are in meter.py and below. Nothing here decides about money.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import sys
+import time
+
+from firmware import VERSION
+
+from firmware.core.config import Config, ConfigError
+from firmware.core.shim import const
+from firmware.core.wallclock import WallClock
+from firmware.credit.tariff import TariffError
+from firmware.link.codec import CodecError
+from firmware.link.uplink import Uplink
+from firmware.meter import CHECKPOINT_FORMAT, Meter
+from firmware.metering.ina219 import INA219, ConfigurationLost
+from firmware.relay.driver import RelayDriver
+from firmware.storage.journal import Journal
+
+CONFIG_PATH = "/config.json"
+DATA_FOLDER = "/data"
+
+_WATCHDOG_MS = const(8000)
+# A person at the prompt, or mpremote, gets this long before the meter restarts by itself.
+_SERVICE_MS = const(600000)
+_VERIFY_EVERY = const(10)
+
+_NO_ANSWER = const(1)
+_CONFIGURATION_LOST = const(2)
+_OVERFLOW = const(3)
+
+
+def load_config(path):
+    """The Config in a file; ConfigError also for a missing file or one that is not JSON."""
+    try:
+        with open(path) as file:
+            values = json.load(file)
+    except OSError as error:
+        raise ConfigError(path, "cannot be read, errno %s" % error.errno) from error
+    except ValueError as error:
+        raise ConfigError(path, "must be JSON") from error
+    return Config(values)
+
+
+def run():
+    """Runs the meter for ever. Ctrl-C ends it and leaves the prompt; an unhandled exception is
+    shown, kept over the restart, and restarts the chip: the supply stays as it is."""
+    import board as board_module  # noqa: PLC0415  flashed beside, exists on a device only
+
+    board = board_module.make()
+    print(
+        "Bijli meter %s on %s, %s, id %s, reset cause %s"
+        % (
+            VERSION,
+            board.name,
+            sys.version,
+            "".join("%02x" % byte for byte in board.unique_id),
+            board.reset_cause,
+        )
+    )
+    try:
+        config = load_config(CONFIG_PATH)
+        meter, uplink = _assemble(board, config)
+    except (ConfigError, TariffError, CodecError) as error:
+        print("no meter: %s" % error)
+        return
+    watchdog = board.watchdog(max(_WATCHDOG_MS, 3 * config.sample_period_ms))
+    try:
+        asyncio.run(_run(board, meter, uplink, watchdog))
+    except KeyboardInterrupt:
+        board.watchdog(_SERVICE_MS)
+        meter.log("stopped at the console, restarts by itself after 10 minutes")
+        raise
+    except Exception as error:
+        sys.print_exception(error)
+        board.nvs.set_i32("fault", 1)
+        board.nvs.commit()
+        board.reset()
+
+
+def _assemble(board, config):
+    clock = WallClock()
+    uplink = None
+
+    def changed():
+        if uplink is not None:
+            uplink.wake()
+
+    meter = Meter(
+        config,
+        Journal(DATA_FOLDER, CHECKPOINT_FORMAT),
+        clock,
+        RelayDriver(
+            board.relay_kind, board.relay_close, board.relay_open, board.aux_contact, time.sleep_ms
+        ),
+        board.nvs,
+        board.shunt_uohm,
+        print,
+        changed,
+    )
+    meter.start(board.reset_cause, board.rtc.utc_s(), _take_fault(board.nvs))
+
+    def set_time(utc_ms):
+        if meter.set_time(utc_ms):
+            board.rtc.set_utc_s(utc_ms // 1000)
+
+    uplink = Uplink(config, meter, set_time, board.wlan, board.answer, os.urandom)
+    return meter, uplink
+
+
+def _take_fault(nvs):
+    try:
+        fault = nvs.get_i32("fault")
+    except OSError:
+        return False  # never written
+    if fault:
+        nvs.set_i32("fault", 0)
+        nvs.commit()
+    return fault != 0
+
+
+async def _run(board, meter, uplink, watchdog):
+    sensor = INA219(board.i2c, board.ina219_address, board.shunt_uohm)
+    await asyncio.gather(_sample(board, meter, sensor, uplink, watchdog), uplink.run())
+
+
+async def _sample(board, meter, sensor, uplink, watchdog):
+    """Reads the sensor, moves the clock, applies the rules; never waits for anybody."""
+    period_ms = meter.config.sample_period_ms
+    before = due = time.ticks_ms()
+    since_good_ms = -1  # none yet
+    until_verify = 0
+    configured = False
+    minute = -1
+    while True:
+        now = time.ticks_ms()
+        dt_ms = time.ticks_diff(now, before)
+        before = now
+        meter.clock.advance(dt_ms)
+        if since_good_ms >= 0:
+            since_good_ms += dt_ms
+        try:
+            if not configured:
+                # The first conversion is not done before the next round.
+                sensor.configure()
+                configured = True
+                until_verify = _VERIFY_EVERY
+            else:
+                until_verify -= 1
+                if until_verify == 0:
+                    sensor.verify()
+                    until_verify = _VERIFY_EVERY
+                sensor.read()
+                if sensor.overflow:
+                    meter.sample_failed(dt_ms, _OVERFLOW)
+                else:
+                    meter.sample(sensor.bus_raw, sensor.shunt_raw, max(0, since_good_ms))
+                    since_good_ms = 0
+        except OSError:
+            configured = False
+            meter.sample_failed(dt_ms, _NO_ANSWER)
+        except ConfigurationLost:
+            configured = False
+            meter.sample_failed(dt_ms, _CONFIGURATION_LOST)
+        meter.tick(dt_ms)
+        watchdog.feed()
+        this_minute = (meter.clock.utc_s() or meter.clock.up_s()) // 60
+        if this_minute != minute:
+            minute = this_minute
+            meter.log(meter.status_line(uplink.connected, uplink.waiting()))
+            if board.status_led:
+                board.status_led.value(0 if meter.credit_word() == "in_credit" else 1)
+            gc.collect()
+        due = time.ticks_add(due, period_ms)
+        wait_ms = time.ticks_diff(due, time.ticks_ms())
+        if wait_ms < 0:
+            due = time.ticks_ms()
+            wait_ms = 0
+        await asyncio.sleep_ms(wait_ms)
