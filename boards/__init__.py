@@ -1,0 +1,1 @@
+"""Boards: what lies between `firmware/` and hardware; README.md in this folder is the contract."""

@@ -1,0 +1,1 @@
+"""The emulated board: README.md in this folder is its contract."""

@@ -1,0 +1,769 @@
+"""The emulated board's supervisor: power, serial port, and what outlives the interpreter.
+
+One thread per board does all the work (`_Loop` style: a selector, timers, a queue of calls from
+other threads), so that the order of bytes, interrupts and resets is decided in one place.
+Tests: host_tests/system/test_serial_mpremote.py, test_power.py.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import logging
+import os
+import pty
+import re
+import selectors
+import signal
+import socket
+import subprocess
+import termios
+import threading
+import time
+import tty
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from boards.emulated import flashing
+from toolchain import locate
+
+log = logging.getLogger(__name__)
+
+HEAP_KB = 110  # what Wi-Fi and TLS leave of an ESP32's heap
+HEAP_KB_RANGE = (32, 8192)
+
+# The emulator's own modules live in the interpreter's heap too; what they leave over is taken away
+# before the firmware starts (vm/emu/start.py), so this only has to be enough.
+EMULATOR_HEAP_KB = {32: 160, 64: 320}
+
+INTERRUPT_GRACE_S = 0.2  # a program that uses the clock notices a Ctrl-C by itself within this
+INTERRUPT_LIMIT_S = 1.0  # after a signal, input goes on even if nobody admits to having seen it
+STALL_S = 1.0  # a reader of the port that takes nothing for so long is no reader
+BACKLOG_BYTES = 65536
+WATCHDOG_STALL_S = 5.0
+START_TIMEOUT_S = 20.0
+COMMAND_TIMEOUT_S = 10.0
+QUICK_END_S = 1.0
+QUICK_ENDS = 3  # interpreters that end by themselves so soon, in a row: give up
+
+_LINE_FEED = re.compile(rb"(?<!\r)\n")
+
+
+class BoardError(Exception):
+    """The board cannot do what was asked: no power, no answer, or the interpreter fails."""
+
+
+class EmulatedBoard:
+    """One emulated board in `folder` (made if missing), known to the conductor as `name`.
+
+    conductor: its (host, port). heap_kb: free heap of the firmware on 32 bits (twice as much on
+    64). bits: 32 or 64, of the interpreter. settings: the world and the chips, see README.md;
+    `seed` among them. Raises ValueError for values out of range.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        name: str,
+        conductor: tuple[str, int],
+        *,
+        settings: Mapping[str, Any] | None = None,
+        heap_kb: int = HEAP_KB,
+        bits: int = 32,
+    ) -> None:
+        if not re.fullmatch(r"[!-~]{1,64}", name):
+            raise ValueError("name: 1 to 64 printable characters without spaces")
+        if bits not in EMULATOR_HEAP_KB:
+            raise ValueError("bits: 32 or 64")
+        low, high = HEAP_KB_RANGE
+        if not low <= heap_kb <= high:
+            raise ValueError(f"heap_kb: {low} to {high}")
+        self.folder = Path(folder).absolute()
+        self.name = name
+        self.port = ""  # path of the pseudo-terminal while the board is started
+        self.runs = 0  # interpreters started
+        self.powered = False
+        self._conductor = conductor
+        self._settings = dict(settings or {})
+        self._heap_kb = heap_kb if bits == 32 else 2 * heap_kb
+        self._bits = bits
+        self._interpreter = locate.micropython(bits=bits)
+
+        self._lines: collections.deque[str] = collections.deque(maxlen=5000)
+        self._line_count = 0
+        self._news = threading.Condition()
+        self._console: list[Callable[[str], None]] = []
+        self._listeners: dict[str, list[Callable[[dict[str, Any]], None]]] = {}
+
+        self._calls: collections.deque[Callable[[], None]] = collections.deque()
+        self._timers: dict[str, tuple[float, Callable[[], None]]] = {}
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._failure: str | None = None
+
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_s = 0.0
+        self._quick_ends = 0
+        self._ready: Future[None] = Future()
+        self._cause = "power"
+        self._come_up_raw = False
+        self._kept: dict[str, dict[str, Any]] = {"reset": {}, "power": {}}
+
+        self._vm: socket.socket | None = None
+        self._rests: dict[socket.socket, bytes] = {}
+        self._waiting: dict[int, Callable[[dict[str, Any]], None]] = {}
+        self._last_id = 0
+
+        self._kbd: int | None = None  # 3: Ctrl-C interrupts, -1: is data, None: not up yet
+        self._raw_output = False
+        self._interrupting = False
+        self._input = bytearray()  # typed, not yet passed on
+        self._output = bytearray()  # for the port, not yet taken
+        self._unread = True  # nobody seems to read the port
+        self._partial_line = b""
+
+    # ---- for other threads ----
+
+    def start(self) -> EmulatedBoard:
+        """Open the port and switch the power on; returns when the flash's programs start.
+
+        Raises BoardError when the interpreter does not come up.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        flashing.prepare_image(self.folder / "flash.bin")
+        self._emulator = flashing.emulator_files()
+        hardware = self.folder / "hardware.json"
+        if hardware.exists():
+            self._kept["power"] = json.loads(hardware.read_text())
+        self._open()
+        self._thread = threading.Thread(target=self._run, name=f"board {self.name}", daemon=True)
+        self._thread.start()
+        try:
+            self.restore_power()
+        except BoardError:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Cut the power, close the port, remove the files `port` and `control`. Idempotent."""
+        if self._thread is None:
+            return
+        try:
+            self.cut_power()
+        finally:
+            self._closing = True
+            self._poke()
+            self._thread.join()
+            self._thread = None
+            self._close()
+
+    def __enter__(self) -> EmulatedBoard:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def cut_power(self) -> None:
+        """The process is gone, RAM and chip registers are gone; the flash keeps what was written.
+
+        Returns when that is so. Without power already: does nothing.
+        """
+        self._call(self._power_off)
+
+    def restore_power(self) -> None:
+        """Power on; returns when the flash's programs start. With power already: does nothing."""
+        self._call(self._power_on)
+        self._await_ready()
+
+    def reset(self) -> None:
+        """The reset button. Returns when the flash's programs start."""
+        self._call(lambda: self._restart("hard", False))
+        self._await_ready()
+
+    def set(self, **knobs: Any) -> dict[str, Any]:
+        """Change the world (Wi-Fi, load, cover, magnet, ...); returns what is set now.
+
+        Raises BoardError: no power, or a knob or value that does not exist (the text says which
+        are allowed).
+        """
+        return self.command("set", **knobs)
+
+    def look(self) -> dict[str, Any]:
+        """What an observer at the bench sees: contact, true voltage and current, energy, LEDs."""
+        return self.command("look")
+
+    def command(self, command: str, **fields: Any) -> dict[str, Any]:
+        """Send a command to the chip models and return their answer. Raises BoardError."""
+        answer: Future[dict[str, Any]] = Future()
+
+        def send() -> None:
+            self._ask_vm(command, fields, answer.set_result)
+
+        self._call(send)
+        try:
+            result = answer.result(COMMAND_TIMEOUT_S)
+        except TimeoutError:
+            raise BoardError(f"{self.name}: no answer to {command!r}") from None
+        if "error" in result:
+            raise BoardError(f"{command}: {result['error']}")
+        return result
+
+    def on(self, event: str, fn: Callable[[dict[str, Any]], None]) -> None:
+        """Have fn(fields) called, in the board's thread, at each `event` of a chip model."""
+        self._listeners.setdefault(event, []).append(fn)
+
+    def console(self, fn: Callable[[str], None]) -> None:
+        """Have fn(line) called, in the board's thread, for each line that programs print."""
+        self._console.append(fn)
+
+    def wait_for(self, pattern: str, timeout_s: float = 10.0, after: int = 0) -> tuple[str, int]:
+        """Wait until a console line matches the regular expression; returns it and its number.
+
+        after: look only at lines with a greater number (the first line has number 1; the last
+        5000 are remembered). Raises TimeoutError with the last lines.
+        """
+        wanted = re.compile(pattern)
+        deadline_s = time.monotonic() + timeout_s
+        with self._news:
+            while True:
+                first = self._line_count - len(self._lines) + 1
+                for number, line in enumerate(self._lines, first):
+                    if number > after and wanted.search(line):
+                        return line, number
+                after = max(after, self._line_count)
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0 or self._closing:
+                    last = "\n".join(list(self._lines)[-10:])
+                    raise TimeoutError(f"no line matches {pattern!r}; the last are:\n{last}")
+                self._news.wait(left_s)
+
+    def lines(self) -> list[str]:
+        """The console's last lines (at most 5000)."""
+        with self._news:
+            return list(self._lines)
+
+    def type(self, data: bytes) -> None:
+        """Type on the serial port without a client of it."""
+        self._call(lambda: self._typed(data))
+
+    # ---- thread and its plumbing ----
+
+    def _call(self, fn: Callable[[], None]) -> None:
+        """Run fn in the board's thread and wait for it; its BoardError comes out here."""
+        if self._thread is None:
+            raise BoardError(f"{self.name} is not started")
+        done: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                fn()
+            except BoardError as er:
+                done.set_exception(er)
+            else:
+                done.set_result(None)
+
+        self._post(run)
+        done.result(START_TIMEOUT_S)
+
+    def _post(self, fn: Callable[[], None]) -> None:
+        self._calls.append(fn)
+        self._poke()
+
+    def _poke(self) -> None:
+        try:
+            self._poke_w.send(b"!")
+        except (BlockingIOError, OSError):
+            pass  # full: it will wake anyway; closed: nobody is there to wake
+
+    def _await_ready(self) -> None:
+        try:
+            self._ready.result(START_TIMEOUT_S)
+        except TimeoutError:
+            raise BoardError(f"{self.name}: the interpreter does not come up") from None
+
+    def _open(self) -> None:
+        self._closing = False
+        self._selector = selectors.DefaultSelector()
+        self._poke_r, self._poke_w = socket.socketpair()
+        self._master, self._slave = pty.openpty()
+        tty.setraw(self._slave, termios.TCSANOW)
+        self._in_r, self._in_w = os.pipe()
+        self._out_r, self._out_w = os.pipe()
+        for fd in (self._master, self._in_r, self._in_w, self._out_r):
+            os.set_blocking(fd, False)
+        for sock in (self._poke_r, self._poke_w):
+            sock.setblocking(False)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setblocking(False)
+        self._selector.register(self._poke_r, selectors.EVENT_READ, self._poked)
+        self._selector.register(self._master, selectors.EVENT_READ, self._port_ready)
+        self._selector.register(self._out_r, selectors.EVENT_READ, self._console_ready)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._watch = _Watch(self._conductor)
+        self.port = os.ttyname(self._slave)
+        host, number = self._listener.getsockname()
+        write_atomically(self.folder / "port", self.port + "\n")
+        write_atomically(self.folder / "control", f"{host}:{number}\n")
+
+    def _close(self) -> None:
+        for name in ("port", "control"):
+            (self.folder / name).unlink(missing_ok=True)
+        for sock in (*self._rests, self._listener, self._poke_r, self._poke_w):
+            sock.close()
+        self._rests.clear()
+        self._watch.close()
+        self._selector.close()
+        for fd in (self._master, self._slave, self._in_r, self._in_w, self._out_r, self._out_w):
+            os.close(fd)
+        self.port = ""
+
+    def _run(self) -> None:
+        while not self._closing:
+            timeout_s = None
+            if self._timers:
+                timeout_s = max(0.0, min(t for t, _ in self._timers.values()) - time.monotonic())
+            for item, mask in self._selector.select(timeout_s):
+                item.data(mask)
+            now_s = time.monotonic()
+            for key, (at_s, fn) in list(self._timers.items()):
+                if at_s <= now_s and self._timers.get(key) == (at_s, fn):
+                    del self._timers[key]
+                    fn()
+            while self._calls:
+                self._calls.popleft()()
+
+    def _poked(self, mask: int) -> None:
+        try:
+            self._poke_r.recv(4096)
+        except BlockingIOError:
+            pass
+
+    def _after(self, key: str, delay_s: float, fn: Callable[[], None]) -> None:
+        self._timers[key] = (time.monotonic() + delay_s, fn)
+
+    # ---- power and resets ----
+
+    def _power_on(self) -> None:
+        if self.powered:
+            return
+        self.powered = True
+        self._quick_ends = 0
+        self._watch.expect(self.name)
+        self._spawn("power", False)
+
+    def _power_off(self) -> None:
+        if not self.powered:
+            return
+        self.powered = False
+        self._end_process()
+        self._discard_input()
+        self._kept["reset"] = {}
+        self._watch.forget(self.name)
+
+    def _restart(self, cause: str, raw: bool) -> None:
+        if not self.powered:
+            raise BoardError(f"{self.name} has no power")
+        self._end_process()
+        if cause != "soft":
+            self._discard_input()  # a soft reset keeps the serial port's buffer
+        self._spawn(cause, raw)
+
+    def _spawn(self, cause: str, raw: bool) -> None:
+        self.runs += 1
+        self._cause, self._come_up_raw = cause, raw
+        self._ready = Future()
+        self._kbd = None
+        self._raw_output = False
+        heap_kb = self._heap_kb + EMULATOR_HEAP_KB[self._bits]
+        host, number = self._listener.getsockname()
+        command = [*self._interpreter, "-X", f"heapsize={heap_kb}k", "boot.py", str(number)]
+        process = subprocess.Popen(
+            command,
+            cwd=self._emulator,
+            stdin=self._in_r,
+            stdout=self._out_w,
+            stderr=self._out_w,
+            env={"PATH": os.defpath, "TZ": "UTC"},
+            start_new_session=True,  # a Ctrl-C in the supervisor's terminal is not the board's
+        )
+        self._process = process
+        self._started_s = time.monotonic()
+
+        def wait() -> None:
+            process.wait()
+            self._post(lambda: self._ended(process))
+
+        threading.Thread(target=wait, name=f"wait {self.name}", daemon=True).start()
+
+    def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+        self._drain_console()
+        if self._vm is not None:
+            self._read_lines(self._vm)  # what it told before it ended
+            self._drop(self._vm)
+        for key in ("interrupt", "watchdog"):
+            self._timers.pop(key, None)
+        self._interrupting = False
+        self._kbd = None
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> None:
+        """The interpreter ended by itself: it crashed, which on a chip is a reset."""
+        if process is not self._process:
+            return
+        early = time.monotonic() - self._started_s < QUICK_END_S
+        self._end_process()
+        self._quick_ends = self._quick_ends + 1 if early else 0
+        text = f"the interpreter ended by itself (status {process.returncode})"
+        log.warning("%s: %s", self.name, text)
+        if not self._ready.done() or self._quick_ends >= QUICK_ENDS:
+            self.powered = False
+            self._watch.forget(self.name)
+            last = "\n".join(self.lines()[-15:])
+            if not self._ready.done():
+                self._ready.set_exception(BoardError(f"{self.name}: {text}:\n{last}"))
+            return
+        self._spawn("hard", False)
+
+    def _discard_input(self) -> None:
+        self._input.clear()
+        try:
+            while os.read(self._in_r, 65536):
+                pass
+        except BlockingIOError:
+            pass
+
+    # ---- control socket ----
+
+    def _accept(self, mask: int) -> None:
+        sock, _ = self._listener.accept()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setblocking(False)
+        self._rests[sock] = b""
+        self._selector.register(sock, selectors.EVENT_READ, lambda mask: self._read_lines(sock))
+
+    def _read_lines(self, sock: socket.socket) -> None:
+        while sock in self._rests:
+            try:
+                data = sock.recv(65536)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                data = b""
+            if not data:
+                self._drop(sock)
+                return
+            *lines, rest = (self._rests[sock] + data).split(b"\n")
+            self._rests[sock] = rest
+            for line in lines:
+                try:
+                    message = json.loads(line)
+                except ValueError:
+                    log.warning("%s: not a line of JSON on the control socket", self.name)
+                    self._drop(sock)
+                    return
+                if sock is self._vm or message.get("event") == "hello":
+                    self._from_vm(sock, message)
+                else:
+                    self._from_client(sock, message)
+
+    def _drop(self, sock: socket.socket) -> None:
+        if sock is self._vm:
+            self._vm = None
+            for answer in list(self._waiting.values()):
+                answer({"error": "the board was reset or lost its power"})
+            self._waiting.clear()
+        if self._rests.pop(sock, None) is not None:
+            self._selector.unregister(sock)
+            sock.close()
+
+    def _send(self, sock: socket.socket | None, message: dict[str, Any]) -> None:
+        if sock is None:
+            return
+        try:
+            sock.setblocking(True)
+            sock.sendall(json.dumps(message).encode() + b"\n")
+            sock.setblocking(False)
+        except OSError:
+            self._drop(sock)
+
+    def _ask_vm(
+        self, command: str, fields: dict[str, Any], answer: Callable[[dict[str, Any]], None]
+    ) -> None:
+        if not self.powered or self._vm is None:
+            raise BoardError(f"{self.name} has no power" if not self.powered else "not up yet")
+        self._last_id += 1
+        self._waiting[self._last_id] = answer
+        self._send(self._vm, {**fields, "do": command, "id": self._last_id})
+
+    def _from_client(self, sock: socket.socket, message: dict[str, Any]) -> None:
+        """Another process (`bijli board set`): set, look, cut, restore, reset."""
+        command = message.pop("do", None)
+
+        def answer(result: dict[str, Any]) -> None:
+            self._send(sock, {k: v for k, v in result.items() if k != "answer"})
+
+        try:
+            if command == "cut":
+                self._power_off()
+            elif command == "restore":
+                self._power_on()
+            elif command == "reset":
+                self._restart("hard", False)
+            elif isinstance(command, str):
+                self._ask_vm(command, message, answer)
+                return
+            answer({})
+        except BoardError as er:
+            answer({"error": str(er)})
+
+    def _from_vm(self, sock: socket.socket, message: dict[str, Any]) -> None:
+        if "answer" in message:
+            waiting = self._waiting.pop(message["answer"], None)
+            if waiting is not None:
+                waiting(message)
+            return
+        self._drain_console()  # what was printed before this line belongs before it
+        event = message.pop("event")
+        own_id = message.pop("id", None)
+        answer: dict[str, Any] = {}
+        if event == "hello":
+            self._vm = sock
+            answer = self._hello()
+        elif event == "ready":
+            if not self._ready.done():
+                self._ready.set_result(None)
+        elif event == "terminal":
+            self._raw_output = message.get("raw", self._raw_output)
+            if "kbd" in message:
+                self._kbd = message["kbd"]
+                if self._kbd < 0:
+                    self._interrupt_seen()
+        elif event == "interrupted":
+            self._interrupt_seen()
+        elif event == "keep":
+            self._keep(message["key"], message["value"], message["lifetime"])
+        elif event == "watchdog":
+            self._last_pong_s = time.monotonic()
+            self._watch_clock()
+        elif event == "reset":
+            self._post(lambda: self._reset_by_vm(sock, message["cause"], bool(message["raw"])))
+        elif event == "power_lost":
+            self._post(self._power_off)
+        for fn in self._listeners.get(event, ()):
+            fn(message)
+        if own_id is not None:
+            self._send(sock, {**answer, "answer": own_id})
+        self._feed()
+
+    def _hello(self) -> dict[str, Any]:
+        return {
+            **self._settings,
+            "name": self.name,
+            "conductor": list(self._conductor),
+            "flash": str(self.folder / "flash.bin"),
+            "heap_kb": self._heap_kb,
+            "reset_cause": self._cause,
+            "raw": self._come_up_raw,
+            "run": self.runs,
+            "kept": {**self._kept["reset"], **self._kept["power"]},
+        }
+
+    def _reset_by_vm(self, sock: socket.socket, cause: str, raw: bool) -> None:
+        if sock is self._vm and self.powered:
+            self._restart(cause, raw)
+
+    def _keep(self, key: str, value: Any, lifetime: str) -> None:
+        other = "power" if lifetime == "reset" else "reset"
+        was_durable = self._kept[other].pop(key, None) is not None and other == "power"
+        if self._kept[lifetime].get(key) == value and not was_durable:
+            return
+        self._kept[lifetime][key] = value
+        if lifetime == "power" or was_durable:
+            write_atomically(self.folder / "hardware.json", json.dumps(self._kept["power"]))
+
+    def _watch_clock(self) -> None:
+        """The watchdog is armed: a program that never looks at the clock again is stuck.
+
+        Simulated time cannot expire the watchdog then, because it stands still with the program.
+        """
+        now_s = time.monotonic()
+        if now_s - self._last_pong_s >= WATCHDOG_STALL_S:
+            self._restart("watchdog", False)
+            return
+        self._after("watchdog", 1.0, self._watch_clock)
+
+        def pong(answer: dict[str, Any]) -> None:
+            self._last_pong_s = time.monotonic()
+
+        if self._vm is not None:
+            self._ask_vm("ping", {}, pong)
+
+    # ---- serial port ----
+
+    def _port_ready(self, mask: int) -> None:
+        if mask & selectors.EVENT_READ:
+            try:
+                data = os.read(self._master, 65536)
+            except BlockingIOError:
+                data = b""
+            if data:
+                self._unread = False  # who talks also listens
+                self._typed(data)
+        if mask & selectors.EVENT_WRITE:
+            self._flush_output()
+
+    def _typed(self, data: bytes) -> None:
+        self._input += data
+        self._feed()
+
+    def _feed(self) -> None:
+        """Pass input on to the interpreter, as the chip's UART interrupt does.
+
+        Ctrl-C is not put into the buffer while it interrupts, and what follows it waits until the
+        interrupt has been delivered: it is for whoever reads next.
+        """
+        while self._input and self._kbd is not None and not self._interrupting:
+            end = len(self._input)
+            if self._kbd == 3:
+                end = self._input.find(b"\x03")
+                if end == 0:
+                    del self._input[0]
+                    self._interrupt()
+                    continue
+                if end < 0:
+                    end = len(self._input)
+            try:
+                done = os.write(self._in_w, self._input[:end])
+            except BlockingIOError:
+                if self._kbd == 3:
+                    done = end  # nobody reads: the chip's buffer overflows too
+                else:
+                    self._after("feed", 0.01, self._feed)
+                    return
+            del self._input[:done]
+
+    def _interrupt(self) -> None:
+        """Have KeyboardInterrupt raised: by asking first, by a signal if nobody listens.
+
+        Asking is safe at any moment; the signal may strike anywhere, and a second one while the
+        first is pending would end the interpreter.
+        """
+        self._interrupting = True
+        process = self._process
+
+        def give_up() -> None:
+            self._interrupting = False
+            self._feed()
+
+        def strike() -> None:
+            if process is not None and process is self._process:
+                process.send_signal(signal.SIGINT)
+            self._after("interrupt", INTERRUPT_LIMIT_S, give_up)
+
+        self._send(self._vm, {"do": "interrupt"})
+        self._after("interrupt", INTERRUPT_GRACE_S, strike)
+
+    def _interrupt_seen(self) -> None:
+        self._timers.pop("interrupt", None)
+        self._interrupting = False
+
+    def _console_ready(self, mask: int) -> None:
+        self._drain_console()
+
+    def _drain_console(self) -> None:
+        while True:
+            try:
+                data = os.read(self._out_r, 65536)
+            except BlockingIOError:
+                break
+            if not self._raw_output:
+                self._log_lines(data)
+                data = _LINE_FEED.sub(b"\r\n", data)
+            self._output += data
+        self._flush_output()
+
+    def _log_lines(self, data: bytes) -> None:
+        *lines, self._partial_line = (self._partial_line + data).split(b"\n")
+        for line in lines:
+            text = line.decode("utf8", "replace").rstrip("\r")
+            with self._news:
+                self._lines.append(text)
+                self._line_count += 1
+                self._news.notify_all()
+            for fn in self._console:
+                fn(text)
+
+    def _flush_output(self) -> None:
+        """Write to the port what it takes. A port that nobody reads must not stop the board."""
+        try:
+            while self._output:
+                done = os.write(self._master, self._output[:4096])
+                del self._output[:done]
+                self._timers.pop("stall", None)
+        except BlockingIOError:
+            pass
+        wanted = selectors.EVENT_READ
+        if self._output:
+            if self._unread:
+                self._output.clear()
+            else:
+                wanted |= selectors.EVENT_WRITE
+                if "stall" not in self._timers:
+                    self._after("stall", STALL_S, self._stalled)
+        if self._selector.get_key(self._master).events != wanted:
+            self._selector.modify(self._master, wanted, self._port_ready)
+        # A slow reader slows the board down, as the serial line does.
+        listening = self._out_r in self._selector.get_map()
+        if listening and len(self._output) > BACKLOG_BYTES:
+            self._selector.unregister(self._out_r)
+        elif not listening and len(self._output) <= BACKLOG_BYTES:
+            self._selector.register(self._out_r, selectors.EVENT_READ, self._console_ready)
+
+    def _stalled(self) -> None:
+        self._unread = True
+        self._output.clear()
+        self._flush_output()
+
+
+class _Watch:
+    """Tells the conductor whom to expect. Every call returns when that is in force."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._socket = socket.create_connection(address, timeout=10)
+        self._answers = self._socket.makefile("rb")
+        self._say("watch")
+
+    def expect(self, name: str) -> None:
+        self._say(f"expect {name}")
+
+    def forget(self, name: str) -> None:
+        self._say(f"forget {name}")
+
+    def close(self) -> None:
+        self._answers.close()
+        self._socket.close()
+
+    def _say(self, line: str) -> None:
+        try:
+            self._socket.sendall(line.encode() + b"\n")
+            answer = self._answers.readline()
+        except OSError:
+            answer = b""
+        if not answer:
+            log.warning("the conductor is gone")  # it ended first: nothing left to tell it
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file so that a power cut of the host leaves the old or the new one."""
+    new = path.with_name(path.name + ".new")
+    with open(new, "w", encoding="utf8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)

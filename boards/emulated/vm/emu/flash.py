@@ -1,0 +1,68 @@
+"""The chip's flash: a file of the host with 4096-byte blocks, and littlefs on it.
+
+Writes go straight to the host's file (no buffer), so killing the process is a power cut.
+`erases` and `writes` count operations since this run began; `cut_at_write` (a setting) cuts the
+power in the middle of the n-th write.
+"""
+
+import vfs
+
+import emu
+from emu import control
+
+BLOCK_SIZE = 4096
+BLOCKS = 512
+
+erases = 0
+writes = 0
+_ERASED = b"\xff" * BLOCK_SIZE
+
+
+class Flash:
+    """Block device with the extended interface (reads and writes within a block)."""
+
+    def __init__(self, path):
+        self.file = open(path, "r+b")
+        self.cut_at_write = emu.settings.get("cut_at_write", 0)
+
+    def readblocks(self, block, buf, offset=0):
+        self.file.seek(block * BLOCK_SIZE + offset)
+        self.file.readinto(buf)
+
+    def writeblocks(self, block, buf, offset=None):
+        global writes
+        if offset is None:
+            self.ioctl(6, block)
+            offset = 0
+        writes += 1
+        self.file.seek(block * BLOCK_SIZE + offset)
+        if writes == self.cut_at_write:
+            self.file.write(memoryview(buf)[: len(buf) // 2])
+            control.power_lost()
+        self.file.write(buf)
+
+    def ioctl(self, op, arg):
+        global erases
+        if op == 4:
+            return BLOCKS
+        if op == 5:
+            return BLOCK_SIZE
+        if op == 6:
+            erases += 1
+            self.file.seek(arg * BLOCK_SIZE)
+            self.file.write(_ERASED)
+            return 0
+        return 0
+
+
+def mount(path):
+    """Mount the image as the only file system, at "/"; a blank or broken one is formatted."""
+    device = Flash(path)
+    try:
+        fs = vfs.VfsLfs2(device)
+    except OSError:
+        vfs.VfsLfs2.mkfs(device)
+        fs = vfs.VfsLfs2(device)
+    vfs.umount("/")
+    vfs.mount(fs, "/")
+    return device

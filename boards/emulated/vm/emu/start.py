@@ -1,0 +1,59 @@
+"""Start of one run of the chip: connect, load the emulator, take the host away, trim the heap."""
+
+import gc
+import sys
+
+import emu
+from emu import clock, control
+
+# Loaded before the host's folder is unmounted. Chip models register their commands on import.
+_MODULES = ("time", "select", "machine", "network", "esp32", "socket", "emu.wiring")
+
+_ballast = None  # what the interpreter has more of than the chip
+
+
+def prepare(port, main_globals):
+    """Everything up to the moment when the chip would run its boot.py.
+
+    port: the supervisor's control port. main_globals: the namespace of `__main__`, which gets a
+    `go()` that runs the flash's programs.
+    """
+    control.connect(port)
+    settings = emu.settings
+    host, conductor_port = settings["conductor"]
+    clock.join(host, conductor_port, settings["name"])
+    if settings["reset_cause"] in ("power", "brownout"):
+        clock.rtc_offset_ms = clock.EPOCH_2000_MS - clock.now_ms()
+        control.keep("rtc_offset_ms", clock.rtc_offset_ms)
+    else:
+        clock.rtc_offset_ms = settings["kept"]["rtc_offset_ms"]
+
+    from emu import console, flash, repl, tasks
+
+    for name in _MODULES:
+        __import__(name)
+    sys.modules["_asyncio"] = tasks
+    console.install((settings.get("seed", 0) * 1009 + settings["run"]) & 0x3FFFFFFF)
+    flash.device = flash.mount(settings["flash"])
+    sys.path[:] = ["", ".frozen", "/lib"]
+    raw = settings.get("raw", False)
+
+    def go():
+        del main_globals["go"]
+        control.tell("ready")
+        repl.run(main_globals, raw)
+
+    main_globals["go"] = go
+    _trim(settings["heap_kb"] * 1024)
+
+
+def _trim(free_bytes):
+    """Leave exactly so much free heap, by one object that takes the rest."""
+    global _ballast
+    gc.collect()
+    gc.collect()
+    surplus = gc.mem_free() - free_bytes - 64
+    if surplus < 0:
+        raise MemoryError("the interpreter's heap is too small for the emulator itself")
+    _ballast = bytearray(surplus)
+    gc.collect()
