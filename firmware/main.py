@@ -12,7 +12,6 @@ import sys
 import time
 
 from firmware import VERSION
-
 from firmware.core.config import Config, ConfigError
 from firmware.core.shim import const
 from firmware.core.wallclock import WallClock
@@ -52,7 +51,7 @@ def load_config(path):
 def run():
     """Runs the meter for ever. Ctrl-C ends it and leaves the prompt; an unhandled exception is
     shown, kept over the restart, and restarts the chip: the supply stays as it is."""
-    import board as board_module  # noqa: PLC0415  flashed beside, exists on a device only
+    import board as board_module  # flashed beside; on the host there is none
 
     board = board_module.make()
     print(

@@ -6,13 +6,13 @@ Invariants
   - The register only grows; the balance is a function of ledger, register and tariff.
   - Doubt never cuts: not an unknown time, not a broken sensor, not a restart.
 
-No hardware, no clock of its own, no files: they are handed in. Tests: host_tests/unit/test_meter.py,
-host_tests/property/test_meter_machine.py, and host_tests/vm on the real MicroPython.
+No hardware, no clock of its own, no files: they are handed in. Tests:
+host_tests/unit/test_meter.py, host_tests/property/test_meter_machine.py.
 """
 
 from firmware import VERSION
 from firmware.console import text
-from firmware.core import civil
+from firmware.core import civil, events
 from firmware.core.shim import const
 from firmware.core.wallclock import PLAUSIBLE_UTC_S
 from firmware.credit import tariff as tariffs
@@ -41,10 +41,10 @@ _READY = "ready_for_reconnection"
 class Meter:
     """One meter.
 
-    config: core.config.Config; journal: storage.journal.Journal of CHECKPOINT_FORMAT, not yet opened;
-    clock: core.wallclock.WallClock; relay: relay.driver.RelayDriver; nvs: `get_i32` / `set_i32` / `commit`
-    as esp32.NVS; shunt_uohm: the board's shunt; log: function of one line of text; changed: called
-    after a record has been written.
+    config: core.config.Config; journal: storage.journal.Journal of CHECKPOINT_FORMAT, not yet
+    opened; clock: core.wallclock.WallClock; relay: relay.driver.RelayDriver; nvs: as esp32.NVS
+    (`get_i32`, `set_i32`, `commit`); shunt_uohm: the board's shunt; log: function of one line of
+    text; changed: called after a record has been written.
     """
 
     def __init__(self, config, journal, clock, relay, nvs, shunt_uohm, log, changed):
@@ -113,16 +113,16 @@ class Meter:
         journal.begin_boot()
         self._append("boot", {"cause": cause, "firmware": VERSION, "off_s": off_s})
         if journal.damaged_bytes:
-            self._event(1031, journal.damaged_bytes)
+            self._event(events.JOURNAL_DAMAGED, journal.damaged_bytes)
         if faulted:
-            self._event(1030, 0)
+            self._event(events.RESTARTED_AFTER_FAULT, 0)
         if self.account.tariff is None:
             # In this order, and asked for: power may fail between the two records.
             if journal.find_order("opening") is None:
                 self._credit("opening", "opening", 0, self.config.opening_balance_mp)
             self._append("tariff", {"document": self._first_tariff.document})
         if cause in ("power", "brownout") and snapshot:
-            self._event(102, off_s)
+            self._event(events.POWER_RESTORED, off_s)
         if self._relay.contact() != self._contact:
             self._relay.operate(self._contact)
         self._contact_told = self._contact
@@ -236,16 +236,16 @@ class Meter:
             self._apply_event(record["code"], record["detail"])
 
     def _apply_event(self, code, detail):
-        if code == 1001:
+        if code == events.LOW_CREDIT:
             self._low_warned = True
-        elif code == 1002:
+        elif code == events.CREDIT_EXHAUSTED:
             self._credit_state = rules.GRACE
             self._grace_left_s = detail
             self._grace_ms = 0
-        elif code == 1003:
+        elif code == events.GRACE_OVER:
             self._credit_state = rules.DUE
             self._grace_left_s = 0
-        elif code == 1004:
+        elif code == events.IN_CREDIT:
             self._credit_state = rules.IN_CREDIT
             self._grace_left_s = self.config.grace_s
 
@@ -301,21 +301,21 @@ class Meter:
         """One reading of the sensor, `dt_ms` after the last good one (0: the first)."""
         energy = self.energy
         if dt_ms > self._gap_limit_ms:
-            self._event(1012, dt_ms)
+            self._event(events.SAMPLE_GAP, dt_ms)
             dt_ms = 0
         energy.add(bus_raw, shunt_raw, dt_ms)
         self.block.add(energy.voltage_mv, energy.current_ua, energy.power_mw, dt_ms)
         self._sensor_failed_ms = 0
         if self._sensor_fault:
             self._sensor_fault = False
-            self._event(1011, 0)
+            self._event(events.SENSOR_RESTORED, 0)
 
     def sample_failed(self, dt_ms, fault):
         """No reading this time: `fault` is 1 no answer, 2 configuration lost, 3 overflow."""
         self._sensor_failed_ms += dt_ms
         if self._sensor_failed_ms >= _SENSOR_FAULT_MS and not self._sensor_fault:
             self._sensor_fault = True
-            self._event(1010, fault)
+            self._event(events.SENSOR_FAULT, fault)
 
     # --- rules, once a second ----------------------------------------------------------------
 
@@ -399,7 +399,7 @@ class Meter:
         if utc_s is None:
             if not self._undated_told:
                 self._undated_told = True
-                self._event(1021, 0)
+                self._event(events.TIME_UNKNOWN, 0)
             return
         self._grace_ms += dt_ms
         self._grace_left_s = max(0, self._grace_left_s - self._grace_ms // 1000)
@@ -413,7 +413,7 @@ class Meter:
             if balance_mp > config.low_credit_mp + config.low_credit_mp // 10:
                 self._low_warned = False
         elif not self._low_warned:
-            self._event(1001, config.low_credit_mp)
+            self._event(events.LOW_CREDIT, config.low_credit_mp)
         open_now = rules.window_open(
             utc_s, config.utc_offset_s, config.window_start_min, config.window_end_min
         )
@@ -422,16 +422,16 @@ class Meter:
             action = rules.TABLE[(self._credit_state, happened)][1]
             if action is None:
                 return
-            self._act(action, utc_s)
+            self._act(action)
 
-    def _act(self, action, utc_s):
-        """Writes the record of a transition; `_apply` moves the state, so recovery does the same."""
+    def _act(self, action):
+        """Writes the record of a transition; `_apply` moves the state, as at recovery."""
         if action == rules.BEGIN_GRACE:
-            self._event(1002, self.config.grace_s)
+            self._event(events.CREDIT_EXHAUSTED, self.config.grace_s)
         elif action == rules.ANNOUNCE_CUT:
-            self._event(1003, self.earliest_cut_utc_s() or 0)
+            self._event(events.GRACE_OVER, self.earliest_cut_utc_s() or 0)
         elif action == rules.END_GRACE:
-            self._event(1004, 0)
+            self._event(events.IN_CREDIT, 0)
         elif action == rules.OPEN:
             self._switch(0, _READY, "credit")
         else:
@@ -451,11 +451,11 @@ class Meter:
         if contact == self._contact:
             if contact != self._contact_told:
                 self._contact_told = contact
-                self._event(302 if contact else 301, 0)
+                self._event(events.CONNECTED if contact else events.DISCONNECTED, 0)
             return
         if self._contact_told is not None:
             self._contact_told = None
-            self._event(253, self._contact)
+            self._event(events.SWITCH_WELD, self._contact)
         up_ms = self.clock.up_ms
         if self._contact_up_ms is None or up_ms - self._contact_up_ms >= _CONTACT_RETRY_MS:
             self._contact_up_ms = up_ms
@@ -561,7 +561,7 @@ class Meter:
         step_ms = self.clock.set_utc_ms(utc_ms)
         self._undated_told = False
         if step_ms is None or abs(step_ms) >= _TIME_STEP_EVENT_MS:
-            self._event(151, 0 if step_ms is None else step_ms // 1000)
+            self._event(events.CLOCK_SET, 0 if step_ms is None else step_ms // 1000)
         return True
 
     # --- for people and for the link -----------------------------------------------------------

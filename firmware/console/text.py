@@ -1,23 +1,23 @@
 """Words and figures for people: one home for how an amount, an energy or a record is written."""
 
-from firmware.core import civil
+from firmware.core import civil, events
 
-EVENTS = {
-    102: "power restored",
-    151: "clock set",
-    253: "switch weld: contact did not follow the command",
-    301: "switch disconnected",
-    302: "switch connected",
-    1001: "low credit",
-    1002: "credit exhausted, grace begins",
-    1003: "grace over, cut in the next allowed window",
-    1004: "in credit again",
-    1010: "sensor fault",
-    1011: "sensor answers again",
-    1012: "gap in the samples, not invented",
-    1021: "time unknown, no cut",
-    1030: "restarted after a fault",
-    1031: "journal damaged, bytes dropped",
+WORDS = {
+    events.POWER_RESTORED: "power restored",
+    events.CLOCK_SET: "clock set",
+    events.SWITCH_WELD: "switch weld: contact did not follow the command",
+    events.DISCONNECTED: "switch disconnected",
+    events.CONNECTED: "switch connected",
+    events.LOW_CREDIT: "low credit",
+    events.CREDIT_EXHAUSTED: "credit exhausted, grace begins",
+    events.GRACE_OVER: "grace over, cut in the next allowed window",
+    events.IN_CREDIT: "in credit again",
+    events.SENSOR_FAULT: "sensor fault",
+    events.SENSOR_RESTORED: "sensor answers again",
+    events.SAMPLE_GAP: "gap in the samples, not invented",
+    events.TIME_UNKNOWN: "time unknown, no cut",
+    events.RESTARTED_AFTER_FAULT: "restarted after a fault",
+    events.JOURNAL_DAMAGED: "journal damaged, bytes dropped",
 }
 
 
@@ -47,17 +47,17 @@ def detail(record, utc_offset_s):
     """What an event's `detail` means, in words; empty if it says nothing."""
     code = record["code"]
     value = record["detail"]
-    if code == 1001:
+    if code == events.LOW_CREDIT:
         return "threshold " + rupees(value)
-    if code == 1002:
+    if code == events.CREDIT_EXHAUSTED:
         return "%d h %d min of grace" % (value // 3600, value // 60 % 60)
-    if code == 1003:
+    if code == events.GRACE_OVER:
         return "not before " + civil.text(value, utc_offset_s)
-    if code == 1012:
+    if code == events.SAMPLE_GAP:
         return fixed(value, 1000, 1) + " s"
-    if code == 151:
+    if code == events.CLOCK_SET:
         return "step %d s" % value if value else "was unknown"
-    if code == 102:
+    if code == events.POWER_RESTORED:
         return "off for %d s" % value if value >= 0 else "off for an unknown time"
     return ""
 
@@ -66,11 +66,13 @@ def record_line(record, utc_offset_s):
     """One line for a journal record, without its time."""
     kind = record["type"]
     if kind == "event":
-        words = "event %d %s" % (record["code"], EVENTS.get(record["code"], ""))
+        words = "event %d %s" % (record["code"], WORDS.get(record["code"], ""))
         more = detail(record, utc_offset_s)
         return words + (" (" + more + ")" if more else "") + _standing(record)
     if kind == "boot":
-        return "boot cause=%s firmware=%s" % (record["cause"], record["firmware"]) + _standing(record)
+        return "boot cause=%s firmware=%s" % (record["cause"], record["firmware"]) + _standing(
+            record
+        )
     if kind == "block":
         return "block %s %d Wh in %d s" % (
             civil.text(record["start_utc_s"], utc_offset_s),
@@ -101,4 +103,7 @@ def record_line(record, utc_offset_s):
 
 
 def _standing(record):
-    return " kWh=%s balance=%s" % (fixed(record["import_wh"], 1000, 3), rupees(record["balance_mp"]))
+    return " kWh=%s balance=%s" % (
+        fixed(record["import_wh"], 1000, 3),
+        rupees(record["balance_mp"]),
+    )

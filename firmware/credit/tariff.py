@@ -101,12 +101,10 @@ def charge_lines(tariff, energy_wh):
             break
         upper_wh = energy_wh if limit_wh is None else min(energy_wh, limit_wh)
         in_slab_wh = upper_wh - below_wh
-        above = "up to %d kWh" % (limit_wh // 1000) if limit_wh else "above %d kWh" % (
-            below_wh // 1000
+        above = (
+            "up to %d kWh" % (limit_wh // 1000) if limit_wh else "above %d kWh" % (below_wh // 1000)
         )
-        lines.append(
-            ("energy " + above, in_slab_wh, rate, (in_slab_wh * rate + 500) // 1000)
-        )
+        lines.append(("energy " + above, in_slab_wh, rate, (in_slab_wh * rate + 500) // 1000))
         below_wh = upper_wh
     return lines
 

@@ -53,11 +53,7 @@ class EnergyRegister:
             current_ma = current_ua // 1000
             power_mw = (
                 voltage_mv // 1000 * current_ma
-                + (
-                    voltage_mv % 1000 * current_ma
-                    + voltage_mv * (current_ua % 1000) // 1000
-                    + 500
-                )
+                + (voltage_mv % 1000 * current_ma + voltage_mv * (current_ua % 1000) // 1000 + 500)
                 // 1000
             )
         if dt_ms:

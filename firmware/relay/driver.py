@@ -10,7 +10,7 @@ PULSE_MS = const(60)
 
 
 class RelayDriver:
-    """`close_pin`, `open_pin`, `aux_pin` as in the board contract; `sleep_ms` blocks for a while."""
+    """`close_pin`, `open_pin`, `aux_pin` as in the board contract; `sleep_ms` blocks."""
 
     def __init__(self, kind, close_pin, open_pin, aux_pin, sleep_ms):
         self._latching = kind == "latching"

@@ -32,7 +32,6 @@ LOG_BYTES = const(524288)
 CHECKPOINT_FILE_BYTES = const(16384)
 RETENTION_S = const(3024000)  # 35 days
 PAYLOAD_MAX = const(8192)
-CHECKPOINT_FORMAT = "<QIiIIB"  # import_wh, remainder_half_mj, grace_s, utc_s, up_s, flags
 
 # A restart reads what no snapshot contains: this bounds the time that it takes.
 _REPLAY_RECORDS = const(400)
@@ -171,9 +170,12 @@ def _wire(record):
 
 
 class Journal:
-    """The journal in one folder. Order of use: `open`, replay, `begin_boot`, then the rest."""
+    """The journal in one folder. Order of use: `open`, replay, `begin_boot`, then the rest.
 
-    def __init__(self, folder, checkpoint_format=CHECKPOINT_FORMAT, log_bytes=LOG_BYTES):
+    checkpoint_format: that of `struct` for the tuples that `checkpoint` takes.
+    """
+
+    def __init__(self, folder, checkpoint_format, log_bytes=LOG_BYTES):
         self._folder = folder
         self._format = checkpoint_format
         self._segments_max = log_bytes // SEGMENT_BYTES
@@ -308,7 +310,7 @@ class Journal:
                 known = max(floor, last)
                 carried = max(0, size - behind) // _RECORD_MIN_BYTES
                 self.damaged_bytes += size - sound
-                if size == sound:
+                if store and size == sound:
                     self._log, self._log_size = open(path, "ab"), size
             self.boot = max(self.boot, boot)
             if last and self._store:

@@ -43,9 +43,7 @@ def test_power_is_voltage_times_current_within_rounding(bus_raw, shunt_raw):
     assert abs(register.voltage_mv - bus_raw * 40) <= 1 + bus_raw * 40 * 8 // 1000000
     exact_ua = abs(shunt_raw) * 1250
     assert abs(register.current_ua - exact_ua) <= 1 + exact_ua * 31 // 1000000
-    assert (
-        abs(register.power_mw - Fraction(register.voltage_mv * register.current_ua, 10**6)) <= 2
-    )
+    assert abs(register.power_mw - Fraction(register.voltage_mv * register.current_ua, 10**6)) <= 2
 
 
 @given(st.integers(1000, 12500), st.integers(1000, 32000), st.integers(1000, 1000000))

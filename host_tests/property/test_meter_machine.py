@@ -61,7 +61,7 @@ class MeterMachine(RuleBasedStateMachine):
     @rule(rupees=st.integers(1, 300))
     def recharge(self, rupees):
         self.counter += 1
-        order_id = "r-%d" % self.counter
+        order_id = f"r-{self.counter}"
         answer = self.bench.order(order_id, self.counter, amount_mp=rupees * RUPEE_MP)
         assert answer["result"] == "accepted"
         self.paid_mp += rupees * RUPEE_MP

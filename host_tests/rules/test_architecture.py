@@ -1,4 +1,4 @@
-"""The rules of the tree, read from the source: arrows, imports, numbers, size, and that it compiles."""
+"""The rules of the tree, read from the source: arrows, imports, numbers, and that it compiles."""
 
 import ast
 import subprocess

@@ -66,7 +66,9 @@ def test_an_order_with_one_wrong_member_is_refused_or_harmless(member, value):
         assert 1 <= order["counter"] <= codec.COUNTER_MAX
 
 
-@pytest.mark.parametrize("topic", ["", "bijli/1/A", "bijli/2/A/up", "bijli/1/A/nope", "bijli/1//up"])
+@pytest.mark.parametrize(
+    "topic", ["", "bijli/1/A", "bijli/2/A/up", "bijli/1/A/nope", "bijli/1//up"]
+)
 def test_foreign_topics_are_refused(topic):
     with pytest.raises(codec.CodecError):
         codec.split_topic(topic)

@@ -70,7 +70,7 @@ def test_warned_once_per_crossing_then_grace_then_cut_in_the_window_then_reclose
 def test_no_cut_outside_the_window_whenever_the_money_ends(make_bench):
     for start_hour in range(0, 24, 3):
         start_utc_s = MIDNIGHT_UTC_S + start_hour * HOUR_S
-        bench = make_bench(start_utc_s, "from-%d" % start_hour, opening_balance_mp=0)
+        bench = make_bench(start_utc_s, f"from-{start_hour}", opening_balance_mp=0)
         bench.run(60 * HOUR_S, 0, step_s=2)
         cut = bench.records("relay")[0]
         assert 10 <= local_hour(cut["utc_s"]) % 24 < 13
@@ -145,7 +145,7 @@ def test_a_recharge_is_applied_once_and_a_repetition_gets_the_first_answer(bench
 
 def test_repetition_is_recognised_after_a_restart_and_many_other_recharges(bench):
     for number in range(1, 60):
-        bench.order("r-%d" % number, number, amount_mp=RUPEE_MP)
+        bench.order(f"r-{number}", number, amount_mp=RUPEE_MP)
     bench.restart()
     assert bench.order("r-1", 100, amount_mp=RUPEE_MP)["result"] == "accepted"
     assert len(bench.records("credit")) == 1 + 59

@@ -29,7 +29,9 @@ def test_a_line_is_rounded_half_up_once():
 
 slabs = st.lists(
     st.tuples(st.integers(1, 1000), st.integers(0, 2_000_000)), min_size=0, max_size=11
-).map(lambda steps: [(sum(s[0] for s in steps[: i + 1]), rate) for i, (_, rate) in enumerate(steps)])
+).map(
+    lambda steps: [(sum(s[0] for s in steps[: i + 1]), rate) for i, (_, rate) in enumerate(steps)]
+)
 
 
 @given(slabs, st.integers(0, 2_000_000), st.integers(0, 20_000_000))

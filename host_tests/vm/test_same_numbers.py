@@ -26,21 +26,15 @@ def make_cases():
         steps = [(limit, rng.randrange(0, 2_000_000)) for limit in limits]
         document = tariff_document(*steps, (None, rng.randrange(0, 2_000_000)))
         energy_wh = rng.randrange(0, 3_000_000)
-        charges.append(
-            (document, energy_wh, tariffs.charge_mp(tariffs.parse(document), energy_wh))
-        )
+        charges.append((document, energy_wh, tariffs.charge_mp(tariffs.parse(document), energy_wh)))
     times = []
     for _ in range(300):
         utc_s = rng.randrange(0, 4_102_444_800)
-        times.append(
-            (utc_s, civil.text(utc_s, 19800), civil.month_start_utc_s(utc_s, 19800))
-        )
+        times.append((utc_s, civil.text(utc_s, 19800), civil.month_start_utc_s(utc_s, 19800)))
     digests = []
     for _ in range(50):
         key, message = rng.randbytes(rng.randrange(100)), rng.randbytes(rng.randrange(200))
-        digests.append(
-            (list(key), list(message), list(digest.hmac_sha256(key, message)))
-        )
+        digests.append((list(key), list(message), list(digest.hmac_sha256(key, message))))
     samples = [
         (rng.randrange(0, 6001), rng.randrange(-32000, 32001), rng.randrange(0, 2001))
         for _ in range(3000)
