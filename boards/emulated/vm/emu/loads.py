@@ -278,7 +278,8 @@ class Appliances:
     def _voltage_mv(self, day, minute):
         """Slow wander between knots of 15 minutes, a sag in the evening, a little flicker."""
         knot = day * 96 + minute // 15
-        if knot != self._knot:
+        into_knot = minute % 15
+        if knot != self._knot or into_knot < self._flicker_minute:
             self._knot = knot
             self._knot_mv = Rng(self._seed, 2, knot).between(-4_000, 4_000)
             self._knot_after_mv = Rng(self._seed, 2, knot + 1).between(-4_000, 4_000)
@@ -286,10 +287,9 @@ class Appliances:
             self._flicker_minute = -1
             self._flicker_mv = 0
         # Drawn minute by minute from the knot on, so that a start in between sees the same.
-        while self._flicker_minute < minute % 15:
+        while self._flicker_minute < into_knot:
             self._flicker_minute += 1
             self._flicker_mv = self._flicker.between(-300, 300)
-        into_knot = minute % 15
         wander_mv = self._knot_mv + (self._knot_after_mv - self._knot_mv) * into_knot // 15
         evening_mv = max(0, 150 - abs(minute - 1230)) * 40  # deepest, 6 V, at 20:30
         return self._nominal_mv + wander_mv - evening_mv + self._flicker_mv

@@ -282,9 +282,6 @@ circuit.sampler = ina219
 rtc = DS3231(clock.now_ms, kept.get("ds3231"), _keep_clock)
 bus.chips[INA219_ADDRESS] = ina219
 bus.chips[DS3231_ADDRESS] = rtc
-# The ESP32's own clock: 2000-01-01 at power-on, running on through resets.
-clock.rtc_offset_ms = kept.get("rtc_offset_ms", clock.EPOCH_2000_MS - clock.now_ms())
-control.keep("rtc_offset_ms", clock.rtc_offset_ms, "reset")
 _aux = line(AUX_CONTACT)
 _aux.level = int(circuit.contact)
 _aux.source = _aux_level
