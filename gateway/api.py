@@ -1,0 +1,402 @@
+"""The HTTP API and the page. Errors are problem+json naming the field and its allowed range.
+
+Every request that reads or writes runs inside `clock.busy()`, so that simulated time stands still
+for it; only the stream does not. Handlers are plain functions, which FastAPI runs in threads,
+because they wait for the writer. Tests: host_tests/gateway/test_api.py, host_tests/web.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata, resources
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
+
+from gateway import auth, models, orders, tables, words
+from gateway.audit import Audit
+from gateway.clock import Clock, pause_for_eyes
+from gateway.errors import Conflict, FieldError, GatewayError, NotFound, StoreBusy
+from gateway.live import LiveBoard
+from gateway.meters import Meters, check_tariff, store_tariff
+from gateway.store import Store
+from gateway.writer import Writer
+
+FRAME_SECONDS = 0.2
+KEY_MAX = 64
+
+
+@dataclass
+class Parts:
+    """What the API serves from."""
+
+    clock: Clock
+    store: Store
+    writer: Writer
+    meters: Meters
+    live: LiveBoard
+    audit: Audit
+    health: Callable[[], dict[str, Any]]
+    meter_registered: Callable[[str, str], None]
+    order_changed: Callable[[str], None]
+    upstream_changed: Callable[[], None]
+    closing: Callable[[], bool]
+
+
+def make_app(parts: Parts, token: str = "") -> FastAPI:
+    """The application; `token` is the API token, "" for local use without one."""
+    app = FastAPI(
+        title="Bijli gateway",
+        version=metadata.version("bijli"),
+        description="Meters, readings, balances and recharges. Amounts are integers in milli-paise "
+        "(1 rupee = 100,000), energy in Wh, times in UTC.",
+        responses={
+            422: {"model": models.Problem, "description": "The request is refused"},
+        },
+    )
+    app.add_middleware(auth.Guard, token=token)
+    _add_errors(app)
+    app.include_router(_pages(parts))
+    app.include_router(_meters(parts))
+    app.include_router(_recharges(parts))
+    return app
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(GatewayError)
+    def gateway_error(_request: Request, error: GatewayError) -> JSONResponse:
+        if isinstance(error, FieldError):
+            return auth.problem(422, "refused", str(error), error.field, error.allowed)
+        if isinstance(error, Conflict):
+            return auth.problem(409, "conflict", str(error), error.field)
+        if isinstance(error, NotFound):
+            return auth.problem(404, "not found", str(error), error.what)
+        if isinstance(error, StoreBusy):
+            return auth.problem(503, "cannot be stored now", str(error))
+        return auth.problem(500, "internal error", str(error))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+        if place and place[0] == "header":
+            place = [place[1].title()]
+        # A union's member types are no part of the field's name.
+        place = [part for part in place if not part.startswith("function-")]
+        field = ".".join(place) or "body"
+        cause = first.get("ctx", {}).get("error")
+        allowed = str(cause) if isinstance(cause, ValueError) else first["msg"]
+        return auth.problem(422, "refused", f"{field}: {allowed}", field, allowed)
+
+    @app.exception_handler(HTTPException)
+    def http_error(_request: Request, error: HTTPException) -> JSONResponse:
+        return auth.problem(error.status_code, str(error.detail), str(error.detail))
+
+
+def _in_time(parts: Parts) -> Any:
+    """A dependency that keeps simulated time still during a request."""
+
+    def busy() -> Iterator[None]:
+        with parts.clock.busy():
+            yield
+
+    return Depends(busy)
+
+
+def _pages(parts: Parts) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/", response_class=HTMLResponse, include_in_schema=False)
+    def page() -> HTMLResponse:
+        text = resources.files("gateway").joinpath("web", "index.html").read_text("utf-8")
+        # Everything is in the page itself; nothing may be loaded from or sent to elsewhere.
+        policy = (
+            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'"
+        )
+        headers = {"Content-Security-Policy": policy, "Cache-Control": "no-cache"}
+        return HTMLResponse(text, headers=headers)
+
+    @router.get("/api/health", summary="Is everything working", dependencies=[_in_time(parts)])
+    def health() -> dict[str, Any]:
+        """`status` is `ok` or `degraded`; `alarms` says in words what needs somebody."""
+        return parts.health()
+
+    @router.get("/api/stream", summary="Changes as server-sent events")
+    async def stream() -> StreamingResponse:
+        """First the whole state, then what changed; events `state` with JSON data."""
+        return StreamingResponse(
+            _frames(parts), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
+        )
+
+    @router.get(
+        "/api/quarantine", summary="Messages that were refused", dependencies=[_in_time(parts)]
+    )
+    def quarantine(limit: models.Limit = 100) -> list[dict[str, Any]]:
+        """The newest first; `payload` is shown as text, unreadable bytes as escapes."""
+        table = tables.quarantine
+        with parts.store.reading() as connection:
+            rows = connection.execute(
+                sa.select(table)
+                .order_by(table.c.last_utc_ms.desc(), table.c.id.desc())
+                .limit(limit)
+            ).mappings()
+            return [
+                {**row, "payload": row["payload"].decode("utf-8", "backslashreplace")}
+                for row in rows
+            ]
+
+    return router
+
+
+async def _frames(parts: Parts) -> AsyncIterator[str]:
+    loop = asyncio.get_running_loop()
+    changed = asyncio.Event()
+
+    def on_change() -> None:
+        try:
+            loop.call_soon_threadsafe(changed.set)
+        except RuntimeError:  # the server's loop is closed: nobody listens any more
+            return
+
+    end = parts.live.listen(on_change)
+    version = 0
+    try:
+        while not parts.closing():
+            changed.clear()
+            version, news = parts.live.since(version)
+            news["now_utc_ms"] = parts.clock.utc_ms()
+            yield f"event: state\ndata: {json.dumps(news)}\n\n"
+            await changed.wait()
+            await pause_for_eyes(FRAME_SECONDS)
+    finally:
+        end()
+
+
+def _meters(parts: Parts) -> APIRouter:
+    router = APIRouter(prefix="/api/meters", tags=["meters"], dependencies=[_in_time(parts)])
+
+    def views(where: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
+        table = tables.meters
+        with parts.store.reading() as connection:
+            rows = connection.execute(sa.select(table).where(where).order_by(table.c.id)).all()
+            open_orders = orders.open_counts(connection)
+        return [
+            {
+                "id": row.id,
+                "consumer": row.consumer,
+                "phone": row.phone,
+                "sanctioned_load_w": row.sanctioned_load_w,
+                "opening_balance_mp": row.opening_balance_mp,
+                "tariff": {"id": row.tariff_id, "version": row.tariff_version},
+                "settings": json.loads(row.settings),
+                "created_utc_ms": row.created_utc_ms,
+                "open_orders": open_orders.get(row.id, 0),
+                "live": parts.live.view(row.id),
+            }
+            for row in rows
+        ]
+
+    @router.get("", summary="All meters with their present values")
+    def list_meters() -> list[dict[str, Any]]:
+        return views(sa.true())
+
+    @router.post("", status_code=201, summary="Register a meter")
+    def add_meter(new: models.NewMeter) -> dict[str, Any]:
+        """Answers once with the meter's provisioning document (`config.json` for the meter).
+
+        It holds the meter's key and password, which are not shown again.
+        """
+        document = parts.meters.register(new.registration(), parts.clock.utc_ms())
+        parts.meter_registered(new.id, new.consumer)
+        return document
+
+    @router.get("/{meter}", summary="One meter")
+    def get_meter(meter: str) -> dict[str, Any]:
+        """Also the gaps in its records: what the meter never delivered."""
+        parts.meters.check(meter)
+        view = views(tables.meters.c.id == meter)[0]
+        table = tables.gaps
+        with parts.store.reading() as connection:
+            rows = connection.execute(sa.select(table).where(table.c.meter == meter)).mappings()
+            view["gaps"] = [dict(row) for row in rows]
+            counted = sa.select(sa.func.count()).where(tables.records.c.meter == meter)
+            view["records"] = connection.execute(counted).scalar_one()
+        return view
+
+    def records(
+        meter: str, kinds: list[str] | None, since: int, until: int, limit: int
+    ) -> list[dict[str, Any]]:
+        parts.meters.check(meter)
+        if until <= since:
+            raise FieldError("until", f"must be an integer from {since + 1} to {models.UTC_S_MAX}")
+        table = tables.records
+        where = [
+            table.c.meter == meter,
+            table.c.at_utc_s >= since,
+            table.c.at_utc_s < until,
+            table.c.type.in_(kinds) if kinds else table.c.type != "block",
+        ]
+        with parts.store.reading() as connection:
+            rows = connection.execute(
+                sa.select(*table.c["id", "store", "at_utc_s", "received_utc_ms", "content"])
+                .where(*where)
+                .order_by(table.c.at_utc_s.desc(), table.c.id.desc())
+                .limit(limit)
+            ).all()
+        return [
+            {
+                "store": row.store,
+                "at_utc_s": row.at_utc_s,
+                "received_utc_ms": row.received_utc_ms,
+                **json.loads(row.content),
+            }
+            for row in rows
+        ]
+
+    @router.get("/{meter}/readings", summary="Load profile, the newest first")
+    def readings(
+        meter: str,
+        since: models.Since = 0,
+        until: models.Until = models.UTC_S_MAX,
+        limit: models.Limit = 100,
+    ) -> list[dict[str, Any]]:
+        """Records of type `block`, docs/SPEC.md section 2.1."""
+        return records(meter, ["block"], since, until, limit)
+
+    @router.get("/{meter}/events", summary="Everything but the load profile, the newest first")
+    def events(
+        meter: str,
+        since: models.Since = 0,
+        until: models.Until = models.UTC_S_MAX,
+        limit: models.Limit = 100,
+    ) -> list[dict[str, Any]]:
+        """Records as in docs/SPEC.md section 2.1, each with `text` for people."""
+        found = records(meter, None, since, until, limit)
+        return [{**record, "text": words.describe(record)} for record in found]
+
+    @router.get("/{meter}/balance", summary="The balance by the meter and recomputed")
+    def balance(meter: str) -> dict[str, Any]:
+        """`agree`: every record's balance equals the recomputed one, to the milli-paisa."""
+        parts.meters.check(meter)
+        return parts.audit.result(meter, parts.live.last_values(meter))
+
+    @router.post("/{meter}/tariff", status_code=202, summary="Send a tariff to a meter")
+    def send_tariff(meter: str, new: models.NewTariff) -> dict[str, Any]:
+        """Queued as an order; the meter's `tariff` record says when it is in force."""
+        parts.meters.check(meter)
+        check_tariff(new.document, "document")
+        order_id = "t-" + secrets.token_hex(16)
+        members: dict[str, Any] = {"document": new.document}
+        if new.expires_utc_s is not None:
+            members["expires_utc_s"] = new.expires_utc_s
+        now_ms = parts.clock.utc_ms()
+
+        def work(connection: sa.Connection) -> None:
+            store_tariff(connection, new.document, now_ms)
+            orders.enqueue(connection, order_id, meter, "tariff", members, now_ms)
+
+        parts.writer.write(work)
+        parts.order_changed(meter)
+        return {"id": order_id, "meter": meter, "state": "queued"}
+
+    return router
+
+
+def _recharges(parts: Parts) -> APIRouter:
+    router = APIRouter(prefix="/api", tags=["recharges"], dependencies=[_in_time(parts)])
+
+    @router.post(
+        "/meters/{meter}/recharges",
+        status_code=201,
+        response_model=models.Recharge,
+        summary="Recharge a meter",
+        responses={409: {"model": models.Problem, "description": "Key used with another body"}},
+    )
+    def add_recharge(
+        meter: str,
+        new: models.NewRecharge,
+        response: Response,
+        idempotency_key: Annotated[
+            str, Header(description="1 to 64 printable characters, the same for each repetition")
+        ],
+    ) -> dict[str, Any]:
+        """Queued, delivered when the meter is there, confirmed by the meter.
+
+        The same key with the same body gives the same recharge again, not a second one.
+        """
+        parts.meters.check(meter)
+        amount_mp = _amount(new)
+        key = idempotency_key
+        if not 1 <= len(key) <= KEY_MAX or not (key.isascii() and key.isprintable()):
+            raise FieldError("Idempotency-Key", f"must be 1 to {KEY_MAX} printable characters")
+        digest = hashlib.sha256(f"{meter}\0{amount_mp}".encode()).hexdigest()
+        now_ms = parts.clock.utc_ms()
+        recharge, is_new = parts.writer.write(
+            lambda connection: orders.create_recharge(
+                connection, "r-" + secrets.token_hex(16), meter, amount_mp, key, digest, now_ms
+            )
+        )
+        view = _view(recharge)
+        if is_new:
+            parts.live.recharge(view)
+            parts.order_changed(meter)
+            parts.upstream_changed()
+        else:
+            response.headers["Idempotent-Replayed"] = "true"
+        response.headers["Location"] = f"/api/recharges/{recharge}"
+        return view
+
+    @router.get("/meters/{meter}/recharges", summary="A meter's recharges, the newest first")
+    def list_recharges(meter: str, limit: models.Limit = 100) -> list[models.Recharge]:
+        parts.meters.check(meter)
+        with parts.store.reading() as connection:
+            found = orders.recharge_views(connection, tables.recharges.c.meter == meter, limit)
+        return [models.Recharge(**view) for view in found]
+
+    @router.get("/recharges/{recharge}", response_model=models.Recharge, summary="One recharge")
+    def get_recharge(recharge: str) -> dict[str, Any]:
+        return _view(recharge)
+
+    @router.delete(
+        "/recharges/{recharge}",
+        response_model=models.Recharge,
+        summary="Cancel a recharge that was not sent yet",
+        responses={409: {"model": models.Problem, "description": "It was sent already"}},
+    )
+    def cancel(recharge: str) -> dict[str, Any]:
+        now_ms = parts.clock.utc_ms()
+        parts.writer.write(lambda c: orders.cancel_recharge(c, recharge, now_ms))
+        view = _view(recharge)
+        parts.live.recharge(view)
+        parts.order_changed(view["meter"])
+        parts.upstream_changed()
+        return view
+
+    def _view(recharge: str) -> dict[str, Any]:
+        with parts.store.reading() as connection:
+            return orders.recharge_view(connection, recharge)
+
+    return router
+
+
+def _amount(new: models.NewRecharge) -> int:
+    if (new.amount_mp is None) == (new.rupees is None):
+        raise FieldError("amount_mp", "give exactly one of amount_mp and rupees")
+    if new.amount_mp is not None:
+        return int(new.amount_mp)
+    amount_mp = words.parse_rupees(new.rupees or "", "rupees")
+    if not orders.AMOUNT_MIN_MP <= amount_mp <= orders.AMOUNT_MAX_MP:
+        highest = words.rupees(orders.AMOUNT_MAX_MP)
+        raise FieldError("rupees", f"must be from 0.01 to {highest}")
+    return amount_mp

@@ -1,0 +1,228 @@
+"""The second opinion: every meter's balance recomputed from its own records, to the milli-paisa.
+
+Replays the ledger records into `firmware.credit.account.Account` and compares with the balance that
+the meter wrote into each record. Runs behind the ingest, in its own worker, and on request.
+Tests: host_tests/gateway/test_audit.py.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from typing import Any
+
+import sqlalchemy as sa
+
+from firmware.credit.account import Account
+from firmware.credit.tariff import TariffError
+from gateway import tables
+from gateway.clock import Clock
+from gateway.store import Store
+
+log = logging.getLogger("gateway.audit")
+
+READ_MAX = 5_000
+"""Records in memory at once while catching up."""
+
+
+class _Replay:
+    """The account of one journal (store) of a meter, replayed up to a record."""
+
+    def __init__(self) -> None:
+        self.store = ""
+        self.row_id = 0
+        self.begin("")
+
+    def begin(self, store: str) -> None:
+        """Start anew: another journal, or a record that came late."""
+        self.store = store
+        self.seq = 0
+        self.account = Account()
+        self.checked = 0
+        self.mismatches = 0
+        self.first_mismatch: dict[str, Any] | None = None
+        self.last: dict[str, Any] | None = None
+        self.moment = (0, 0)  # (boot, up_s) of the newest record of any type
+        self.fault = ""
+
+
+class Audit:
+    """Thread-safe; the worker keeps it up to date."""
+
+    def __init__(self, clock: Clock, store: Store) -> None:
+        self._store = store
+        self._worker = clock.worker("audit")
+        self._replays: dict[str, _Replay] = {}
+        self._dirty: set[str] = set()
+        self._dirty_lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+
+    def start(self, meters: list[str]) -> None:
+        """Begin, with all of `meters` to be caught up."""
+        self._dirty.update(meters)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._stop.set()
+        self._worker.wake()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._worker.close()
+
+    def changed(self, meter: str) -> None:
+        """New records of a meter are in the database."""
+        with self._dirty_lock:
+            self._dirty.add(meter)
+        self._worker.wake()
+
+    @property
+    def mismatches(self) -> dict[str, int]:
+        """Number of records whose balance is not the recomputed one, by meter, if any."""
+        return {m: r.mismatches for m, r in list(self._replays.items()) if r.mismatches}
+
+    def result(self, meter: str, live: Any = None) -> dict[str, Any]:
+        """The balance by the meter, recomputed, and whether they agree.
+
+        `live` (present values) is taken for the comparison when the meter has no record waiting,
+        else its last record.
+        """
+        with self._lock:
+            replay = self._catch_up(meter)
+            account, last = replay.account, replay.last
+            source = "record"
+            if (
+                live is not None
+                and last is not None
+                and live.waiting == 0
+                and live.store == replay.store
+                # Older values must not be compared with a ledger that has moved on since.
+                and (live.boot, live.up_s) > replay.moment
+            ):
+                source = "live"
+                said = {
+                    "utc_s": live.utc_s,
+                    "import_wh": live.import_wh,
+                    "balance_mp": live.balance_mp,
+                }
+            elif last is not None:
+                said = {name: last[name] for name in ("utc_s", "import_wh", "balance_mp")}
+            else:
+                return {"meter": meter, "source": "none", "agree": None, "fault": replay.fault}
+            recomputed_mp = account.balance_mp(said["import_wh"])
+            lines = account.open_lines(said["import_wh"])
+            return {
+                "meter": meter,
+                "source": source,
+                "by_meter": said,
+                "recomputed_mp": recomputed_mp,
+                "difference_mp": said["balance_mp"] - recomputed_mp,
+                "agree": said["balance_mp"] == recomputed_mp
+                and replay.mismatches == 0
+                and not replay.fault,
+                "fault": replay.fault,
+                "credits_mp": account.credits_mp,
+                "closed_periods_mp": account.closed_mp,
+                "open_period": {
+                    "start_utc_s": account.period_start_utc_s,
+                    "start_wh": account.period_start_wh,
+                    "charge_mp": sum(line[3] for line in lines),
+                    "lines": [
+                        {
+                            "name": name,
+                            "energy_wh": energy_wh,
+                            "rate_mp_per_kwh": rate,
+                            "amount_mp": amount_mp,
+                        }
+                        for name, energy_wh, rate, amount_mp in lines
+                    ],
+                },
+                "records_checked": replay.checked,
+                "mismatches": replay.mismatches,
+                "first_mismatch": replay.first_mismatch,
+            }
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            with self._dirty_lock:
+                meter = min(self._dirty) if self._dirty else None
+                if meter is not None:
+                    self._dirty.discard(meter)
+            if meter is None:
+                self._worker.wait(None)
+                continue
+            try:
+                with self._lock:
+                    self._catch_up(meter)
+            except sa.exc.DBAPIError as error:
+                log.error("%s: the balance cannot be checked: %s", meter, error)
+
+    def _catch_up(self, meter: str) -> _Replay:
+        replay = self._replays.setdefault(meter, _Replay())
+        table = tables.records
+        with self._store.reading() as connection:
+            while True:
+                rows = connection.execute(
+                    sa.select(*table.c["id", "store", "seq", "content"])
+                    .where(table.c.meter == meter, table.c.id > replay.row_id)
+                    .order_by(table.c.id)
+                    .limit(READ_MAX)
+                ).all()
+                for row in rows:
+                    if row.store != replay.store:
+                        replay.begin(row.store)
+                    elif row.seq < replay.seq:
+                        self._again(connection, meter, replay, row.id)
+                        break
+                    replay.row_id = row.id
+                    self._apply(meter, replay, row.seq, json.loads(row.content))
+                else:
+                    if len(rows) < READ_MAX:
+                        return replay
+
+    def _again(self, connection: Any, meter: str, replay: _Replay, up_to_id: int) -> None:
+        """A record filled a gap: replay the journal in its own order."""
+        table = tables.records
+        replay.begin(replay.store)
+        for row in connection.execute(
+            sa.select(*table.c["seq", "content"])
+            .where(table.c.meter == meter, table.c.store == replay.store, table.c.id <= up_to_id)
+            .order_by(table.c.seq)
+        ):
+            self._apply(meter, replay, row.seq, json.loads(row.content))
+        replay.row_id = up_to_id
+
+    def _apply(self, meter: str, replay: _Replay, seq: int, record: dict[str, Any]) -> None:
+        replay.seq = seq
+        replay.moment = (record["boot"], record["up_s"])
+        try:
+            replay.account.apply(record)
+        except TariffError as error:
+            # A newer meter's tariff: the record is kept and forwarded, only we cannot judge.
+            replay.fault = f"record {seq} holds a tariff that this gateway cannot read: {error}"
+            log.error("%s: %s", meter, replay.fault)
+        if "import_wh" not in record or "balance_mp" not in record:
+            return
+        replay.checked += 1
+        replay.last = record
+        recomputed_mp = replay.account.balance_mp(record["import_wh"])
+        if recomputed_mp == record["balance_mp"]:
+            return
+        replay.mismatches += 1
+        if replay.first_mismatch is None:
+            replay.first_mismatch = {
+                "store": replay.store,
+                "seq": seq,
+                "by_meter_mp": record["balance_mp"],
+                "recomputed_mp": recomputed_mp,
+            }
+            log.error(
+                "%s: record %d says %d mp, recomputed %d mp",
+                meter,
+                seq,
+                record["balance_mp"],
+                recomputed_mp,
+            )

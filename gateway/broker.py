@@ -1,0 +1,309 @@
+"""The broker: mosquitto as a supervised child, with the configuration that the product ships.
+
+Invariants: no anonymous access; one user per meter, who reaches only the meter's own topics;
+passwords are stored hashed, files have mode 600; the child never outlives the gateway. The
+configuration is generated anew at each start, the users come from the database.
+Tests: host_tests/gateway/test_broker.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import hashlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from gateway.clock import Clock, wait_until
+from gateway.errors import BrokerError
+from gateway.vault import write_private
+
+log = logging.getLogger("gateway.broker")
+
+GATEWAY_USER = "bijli.gateway"
+"""The dot keeps it apart from every meter id."""
+
+READY_TIMEOUT_MS = 15_000
+RELOAD_TIMEOUT_MS = 3_000
+BACKOFF_MIN_MS = 500
+BACKOFF_MAX_MS = 30_000
+STEADY_MS = 60_000
+"""A broker that ran this long starts the backoff anew."""
+STOP_TIMEOUT_S = 3
+HASH_ITERATIONS = 1000
+"""Passwords are 128-bit random numbers, which no number of iterations makes safer."""
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a broker is, and the gateway's own access to it."""
+
+    host: str
+    port: int
+    user: str = ""
+    password: str = ""
+    ca_file: str = ""
+
+
+@dataclass(frozen=True)
+class TlsListener:
+    """A second listener with TLS: certificate files in PEM."""
+
+    port: int
+    certificate: Path
+    key: Path
+
+
+def password_hash(password: str) -> str:
+    """`password` in mosquitto's own form `$7$` (PBKDF2, SHA-512).
+
+    Done here and not by mosquitto_passwd, so that no password stands in a process list or, even
+    for a moment, in a file, and so that an external broker needs no local mosquitto.
+    """
+    salt = secrets.token_bytes(12)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, HASH_ITERATIONS)
+    parts = (base64.b64encode(part).decode() for part in (salt, digest))
+    return f"$7${HASH_ITERATIONS}$" + "$".join(parts)
+
+
+def free_port(host: str, preferred: int = 0) -> int:
+    """`preferred` if it can be had on `host`, else any free TCP port."""
+    for port in (preferred, 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                if port:  # taken meanwhile by somebody else: any other will do
+                    continue
+                raise
+            return int(probe.getsockname()[1])
+    raise BrokerError(f"no free port on {host}")
+
+
+class Broker:
+    """mosquitto as a child process.
+
+    `users` gives user name and password hash of all meters, at each `start` and `reload`.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        command: list[str],
+        folder: Path,
+        host: str,
+        port: int,
+        users: Callable[[], Mapping[str, str]],
+        run_as: str = "",
+        tls: TlsListener | None = None,
+    ) -> None:
+        self._clock = clock
+        self._command = command
+        self._folder = folder
+        self._users = users
+        self._run_as = run_as
+        self._tls = tls
+        # Anew at each start and never written anywhere: nothing to steal from the disk.
+        self._password = secrets.token_urlsafe(24)
+        self._own_hash = password_hash(self._password)
+        self.address = Address(host, port, GATEWAY_USER, self._password)
+        self._worker = clock.worker("broker")
+        self._stop = threading.Event()
+        self._ready = threading.Event()
+        self._failed = threading.Event()
+        self._child: subprocess.Popen[str] | None = None
+        self._last_words: list[str] = []
+        self._files_lock = threading.Lock()
+        self._reload_lock = threading.Lock()
+        self._reloaded = threading.Event()
+        self._on_change: Callable[[], None] = _nothing  # somebody waits for the start
+        self.restarts = 0
+        self._thread = threading.Thread(target=self._supervise, name="broker", daemon=True)
+
+    def start(self) -> None:
+        """Write the configuration, start the child, wait until it listens. Raises BrokerError."""
+        self.write_files()
+        self._thread.start()
+        self._await(self._ready, READY_TIMEOUT_MS)
+        if not self._ready.is_set():
+            words = "; ".join(self._last_words) or "it said nothing"
+            raise BrokerError(f"mosquitto does not start: {words}")
+
+    def reload(self) -> None:
+        """Take up added or removed meters without disturbing the others.
+
+        Returns when mosquitto has said so: from then on a new meter can connect.
+        """
+        with self._reload_lock:
+            self.write_files()
+            child = self._child
+            if child is None or child.poll() is not None:
+                return
+            self._reloaded.clear()
+            child.send_signal(signal.SIGHUP)
+            self._await(self._reloaded, RELOAD_TIMEOUT_MS)
+            if not self._reloaded.is_set():
+                log.warning("mosquitto did not say that it read its configuration again")
+
+    def _await(self, event: threading.Event, timeout_ms: int) -> None:
+        """Wait, with simulated time held, until `event`, the child's end or the time-out."""
+        waiter = self._clock.worker("broker-wait")
+        self._on_change = waiter.wake
+        until_ms = self._clock.utc_ms() + timeout_ms
+        try:
+            while not (event.is_set() or self._failed.is_set() or self._stop.is_set()):
+                if not waiter.wait(until_ms, hold=True):
+                    return
+        finally:
+            self._on_change = _nothing
+            waiter.close()
+
+    def stop(self) -> None:
+        """End the child; afterwards nothing of it is left."""
+        self._stop.set()
+        self._worker.wake()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._worker.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, None while there is none."""
+        child = self._child
+        return child.pid if child is not None and child.poll() is None else None
+
+    def write_files(self) -> None:
+        """Write configuration, topic rules and passwords, mode 600."""
+        with self._files_lock:
+            users = {GATEWAY_USER: self._own_hash, **self._users()}
+            passwords = "".join(f"{user}:{hashed}\n" for user, hashed in users.items())
+            listeners = f"listener {self.address.port} {self.address.host}"
+            if self._tls is not None:
+                listeners += (
+                    f"\nlistener {self._tls.port} {self.address.host}"
+                    f"\ncertfile {self._tls.certificate}\nkeyfile {self._tls.key}"
+                )
+            user = self._run_as
+            if not user and os.geteuid() == 0:
+                # Started by root, mosquitto would change to a user who cannot read the files and
+                # may not exist.
+                user = "root"
+            values = {
+                "folder": str(self._folder.resolve()),
+                "listeners": listeners,
+                "user": f"user {user}" if user else "",
+                "gateway_user": GATEWAY_USER,
+            }
+            for template, name in (("mosquitto.conf", "mosquitto.conf"), ("acl.conf", "acl")):
+                text = resources.files("gateway").joinpath("templates", template).read_text("utf-8")
+                write_private(self._folder / name, text.format(**values).encode())
+            write_private(self._folder / "passwords", passwords.encode())
+
+    def _supervise(self) -> None:
+        backoff_ms = BACKOFF_MIN_MS
+        while not self._stop.is_set():
+            started_ms = self._clock.utc_ms()
+            try:
+                child = self._spawn()
+            except OSError as error:
+                self._last_words = [str(error)]
+                self._failed.set()
+                self._on_change()
+                log.error("mosquitto cannot be started: %s", error)
+            else:
+                while child.poll() is None and not self._stop.is_set():
+                    self._worker.wait(None)
+                self._ready.clear()
+                if self._stop.is_set():
+                    end(child)
+                    return
+                log.error("mosquitto ended with code %s; starting it again", child.returncode)
+                self._failed.set()
+                self._on_change()
+            now_ms = self._clock.utc_ms()
+            if now_ms - started_ms > STEADY_MS:
+                backoff_ms = BACKOFF_MIN_MS
+            self.restarts += 1
+            wait_until(self._clock, self._worker, now_ms + backoff_ms, self._stop)
+            backoff_ms = min(backoff_ms * 2, BACKOFF_MAX_MS)
+
+    def _spawn(self) -> subprocess.Popen[str]:
+        # The death signal follows the thread that starts the child: this one lives as long as the
+        # broker is wanted.
+        child = subprocess.Popen(
+            [*self._command, "-c", str(self._folder / "mosquitto.conf")],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            process_group=0,  # Ctrl-C at the terminal ends the gateway, which then ends the broker
+            preexec_fn=die_with_parent(),
+        )
+        self._child = child
+        threading.Thread(target=self._listen, args=(child,), name="broker-log", daemon=True).start()
+        return child
+
+    def _listen(self, child: subprocess.Popen[str]) -> None:
+        assert child.stderr is not None  # a pipe was asked for
+        for line in child.stderr:
+            text = line.strip().split(": ", 1)[-1]
+            self._last_words = [*self._last_words[-4:], text]
+            if text.startswith("mosquitto version") and text.endswith(" running"):
+                log.info("%s on %s:%d", text, self.address.host, self.address.port)
+                self._failed.clear()
+                self._ready.set()
+                self._on_change()
+            elif text.startswith("Reloading config"):
+                # Said before the files are read, but by the one thread that also serves
+                # connections: whoever connects from now on meets the new ones.
+                self._reloaded.set()
+                self._on_change()
+            elif text.startswith(("Error", "Warning")):
+                log.warning("mosquitto: %s", text)
+            else:
+                log.debug("mosquitto: %s", text)
+        child.wait()
+        self._worker.wake()
+
+
+def _nothing() -> None:
+    """What a change of the child's state means when nobody waits for its start."""
+
+
+def die_with_parent() -> Callable[[], None] | None:
+    """What a child runs before exec so that it dies with its parent, also by SIGKILL (Linux)."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork, where loading is not safe
+    parent = os.getpid()
+
+    def before_exec() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # the parent died before the call
+            os._exit(1)
+
+    return before_exec
+
+
+def end(child: subprocess.Popen[str]) -> None:
+    """Ask a child to end; kill it if it does not."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()

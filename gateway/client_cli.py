@@ -1,0 +1,276 @@
+"""`bijli meter ...` and `bijli recharge ...`: a person's commands to a running gateway, over HTTP.
+
+Exit codes: 0 done, 1 refused, 3 no gateway there. Tests: host_tests/gateway/test_cli.py.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gateway import auth, words
+from gateway.errors import GatewayError
+from gateway.run_cli import fail
+from gateway.vault import write_private
+
+meter = typer.Typer(help="Meters of a running gateway.", no_args_is_help=True)
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+REQUEST_TIMEOUT_S = 10
+FINAL = ("confirmed", "refused", "cancelled")
+
+GatewayUrl = Annotated[
+    str, typer.Option("--gateway", envvar="BIJLI_GATEWAY", help="Address of the gateway.")
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option("--token-file", envvar="BIJLI_TOKEN_FILE", help="File with the API token."),
+]
+
+
+class Client:
+    """HTTP to the gateway; errors end the command with a sentence and an exit code."""
+
+    def __init__(self, url: str, token_file: Path | None) -> None:
+        try:
+            token = auth.read_token(token_file)
+        except GatewayError as error:
+            raise fail(error) from error
+        self._url = url
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=REQUEST_TIMEOUT_S,
+            trust_env=False,
+        )
+
+    def ask(self, method: str, path: str, **options: Any) -> Any:
+        """The JSON answer of a request."""
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise self._absent(error) from error
+        if not response.is_success:
+            typer.echo(f"bijli: {_reason(response)}", err=True)
+            raise typer.Exit(1)
+        return response.json()
+
+    def changes(self) -> Iterator[dict[str, Any]]:
+        """The gateway's stream of changes."""
+        try:
+            with self._http.stream("GET", "/api/stream", timeout=None) as response:
+                for line in response.iter_lines():
+                    if line.startswith("data: "):
+                        yield json.loads(line[len("data: ") :])
+        except httpx.HTTPError as error:
+            raise self._absent(error) from error
+
+    def _absent(self, error: httpx.HTTPError) -> typer.Exit:
+        typer.echo(
+            f"bijli: no gateway answers at {self._url} ({type(error).__name__}). "
+            "Start one with `bijli gateway run`, or name it with --gateway.",
+            err=True,
+        )
+        return typer.Exit(3)
+
+
+def _reason(response: httpx.Response) -> str:
+    try:
+        return str(response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"the gateway answered {response.status_code}"
+
+
+@meter.command("list")
+def list_meters(gateway: GatewayUrl = DEFAULT_URL, token_file: TokenFile = None) -> None:
+    """Show all meters."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("METER", "CONSUMER", "LINK", "SUPPLY", "CREDIT"):
+        table.add_column(name)
+    for name in ("W", "kWh", "BALANCE ₹", "OPEN ORDERS"):
+        table.add_column(name, justify="right")
+    for row in Client(gateway, token_file).ask("GET", "/api/meters"):
+        live = row["live"]
+        table.add_row(
+            row["id"],
+            row["consumer"],
+            "online" if live.get("online") else "offline",
+            live.get("state_words", "-"),
+            live.get("credit_words", "-"),
+            _number(live.get("power_mw"), 1000, 0),
+            _number(live.get("import_wh"), 1000, 3),
+            live.get("balance_rupees", "-"),
+            str(row["open_orders"]),
+        )
+    Console().print(table)
+
+
+@meter.command("show")
+def show_meter(
+    meter_id: Annotated[str, typer.Argument(metavar="METER")],
+    gateway: GatewayUrl = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
+    """Show one meter: present values, balance and how it comes about, events, recharges."""
+    client = Client(gateway, token_file)
+    console = Console()
+    found = client.ask("GET", f"/api/meters/{meter_id}")
+    balance = client.ask("GET", f"/api/meters/{meter_id}/balance")
+    live = found["live"]
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in (
+        ("meter", found["id"]),
+        ("consumer", found["consumer"]),
+        ("phone", found["phone"] or "-"),
+        ("link", "online" if live.get("online") else "offline"),
+        ("last seen", _moment(live.get("last_seen_utc_ms"))),
+        ("supply", live.get("state_words", "-")),
+        ("credit", live.get("credit_words", "-")),
+        ("power", _number(live.get("power_mw"), 1000, 1) + " W"),
+        ("register", _number(live.get("import_wh"), 1000, 3) + " kWh"),
+        ("tariff", f"{found['tariff']['id']} version {found['tariff']['version']}"),
+        ("records", f"{found['records']}, {len(found['gaps'])} gaps"),
+        ("open orders", str(found["open_orders"])),
+    ):
+        facts.add_row(name, value)
+    if balance["source"] != "none":
+        facts.add_row(
+            "balance", f"{words.rupees(balance['by_meter']['balance_mp'])} ₹ by the meter"
+        )
+        agree = "agrees" if balance["agree"] else "DOES NOT AGREE"
+        facts.add_row("", f"{words.rupees(balance['recomputed_mp'])} ₹ recomputed: {agree}")
+        for line in balance["open_period"]["lines"]:
+            facts.add_row(
+                "this period",
+                f"{line['name']}: {line['energy_wh'] / 1000:.3f} kWh at "
+                f"{words.rupees(line['rate_mp_per_kwh'])} = {words.rupees(line['amount_mp'])} ₹",
+            )
+    console.print(facts)
+    recharges = client.ask("GET", f"/api/meters/{meter_id}/recharges", params={"limit": 5})
+    if recharges:
+        console.print("\nrecharges", style="bold")
+    for entry in recharges:
+        console.print(
+            f"  {words.rupees(entry['amount_mp'])} ₹ {entry['state']} {entry['id']}",
+            highlight=False,
+        )
+    events = client.ask("GET", f"/api/meters/{meter_id}/events", params={"limit": 10})
+    if events:
+        console.print("\nevents", style="bold")
+    for event in events:
+        console.print(f"  {_moment(event['at_utc_s'] * 1000)}  {event['text']}", highlight=False)
+
+
+@meter.command("add")
+def add_meter(
+    meter_id: Annotated[str, typer.Argument(metavar="METER")],
+    consumer: Annotated[str, typer.Option(help="Name of the consumer.")],
+    tariff: Annotated[Path, typer.Option(help="File with the tariff document.", exists=True)],
+    out: Annotated[
+        Path, typer.Option(help="File for the provisioning document (mode 600); - for the screen.")
+    ],
+    phone: Annotated[str | None, typer.Option(help="Mobile number.")] = None,
+    load_w: Annotated[int, typer.Option(help="Sanctioned load in W.")] = 2000,
+    opening: Annotated[str, typer.Option(help="Opening balance in rupees.")] = "0",
+    wifi_ssid: Annotated[str, typer.Option(help="Network that the meter joins.")] = "bijli",
+    wifi_password_file: Annotated[
+        Path | None, typer.Option(help="File with its password.", exists=True)
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="JSON file with further members of the API's request.", exists=True),
+    ] = None,
+    gateway: GatewayUrl = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
+    """Register a meter and write its provisioning document, which is given out only once."""
+    if str(out) != "-" and out.exists():
+        raise fail(GatewayError(f"{out} exists already; it is not overwritten"))
+    try:
+        sign, digits = (-1, opening[1:]) if opening.startswith("-") else (1, opening)
+        password = wifi_password_file.read_text("utf-8").strip() if wifi_password_file else ""
+        body = {
+            "id": meter_id,
+            "consumer": consumer,
+            "phone": phone,
+            "sanctioned_load_w": load_w,
+            "tariff": json.loads(tariff.read_text("utf-8")),
+            "opening_balance_mp": sign * words.parse_rupees(digits, "--opening"),
+            "wifi": {"ssid": wifi_ssid, "password": password},
+            **(json.loads(settings.read_text("utf-8")) if settings else {}),
+        }
+    except (GatewayError, ValueError, OSError) as error:
+        raise fail(error) from error
+    document = Client(gateway, token_file).ask("POST", "/api/meters", json=body)
+    text = json.dumps(document, indent=1) + "\n"
+    if str(out) == "-":
+        typer.echo(text, nl=False)
+    else:
+        write_private(out, text.encode())
+        typer.echo(f"{meter_id} registered; flash {out} as /config.json, then remove it", err=True)
+
+
+def recharge(
+    meter_id: Annotated[str, typer.Argument(metavar="METER")],
+    rupees: Annotated[str, typer.Argument(help="Amount, like 500 or 99.50.")],
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until the meter has answered.")
+    ] = False,
+    key: Annotated[
+        str, typer.Option(help="Idempotency key; give the same one when you try again.")
+    ] = "",
+    gateway: GatewayUrl = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
+    """Recharge a meter."""
+    client = Client(gateway, token_file)
+    # The stream begins before the recharge is made: no state of it can be missed.
+    changes = client.changes() if wait else iter(())
+    if wait:
+        next(changes)
+    made = client.ask(
+        "POST",
+        f"/api/meters/{meter_id}/recharges",
+        json={"rupees": rupees},
+        headers={"Idempotency-Key": key or f"cli-{secrets.token_hex(12)}"},
+    )
+    _say(made)
+    state = made["state"]
+    if wait and state not in FINAL:
+        for change in changes:
+            for view in change["recharges"]:
+                if view["id"] == made["id"] and view["state"] != state:
+                    state = view["state"]
+                    _say(view)
+            if state in FINAL:
+                break
+    if wait and state != "confirmed":
+        raise typer.Exit(1)
+
+
+def _say(view: dict[str, Any]) -> None:
+    text = f"{view['id']} {words.rupees(view['amount_mp'])} rupees {view['state']}"
+    if view["state"] == "confirmed" and view["balance_mp"] is not None:
+        text += f", balance {words.rupees(view['balance_mp'])} rupees"
+    if view["code"]:
+        text += f" ({view['code']})"
+    typer.echo(text)
+
+
+def _number(value: int | None, divisor: int, decimals: int) -> str:
+    return "-" if value is None else f"{value / divisor:.{decimals}f}"
+
+
+def _moment(utc_ms: int | None) -> str:
+    if not utc_ms:
+        return "-"
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(utc_ms // 1000))

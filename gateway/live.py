@@ -1,0 +1,187 @@
+"""What the page shows: present values of the meters, recent events, recharges. In memory only.
+
+Everything carries a version that grows with each change, so that a stream sends only what is new.
+Registers never go back here: the largest value of one boot is the floor (SPEC 2.2).
+Tests: host_tests/gateway/test_live.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from gateway import words
+from gateway.messages import Live
+
+RECENT_EVENTS = 50
+RECENT_RECHARGES = 20
+
+
+class LiveBoard:
+    """Thread-safe; `on_change` of the listeners is called outside the lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._version = 0
+        self._meters: dict[str, dict[str, Any]] = {}
+        self._values: dict[str, Live] = {}
+        self._events: deque[dict[str, Any]] = deque(maxlen=RECENT_EVENTS)
+        self._recharges: dict[str, dict[str, Any]] = {}
+        self._listeners: list[Callable[[], None]] = []
+
+    def listen(self, on_change: Callable[[], None]) -> Callable[[], None]:
+        """Have `on_change` called at each change; returns what ends it."""
+        with self._lock:
+            self._listeners.append(on_change)
+
+        def end() -> None:
+            with self._lock:
+                self._listeners.remove(on_change)
+
+        return end
+
+    def add_meter(self, meter: str, consumer: str) -> None:
+        """A meter is registered."""
+        self._change(meter, {"meter": meter, "consumer": consumer})
+
+    def link(self, meter: str, online: bool, now_utc_ms: int) -> None:
+        """A meter said that it is there, or the broker that it is gone."""
+        change: dict[str, Any] = {"online": online}
+        if online:
+            change["last_seen_utc_ms"] = now_utc_ms
+        self._change(meter, change)
+
+    def values(self, meter: str, live: Live, now_utc_ms: int) -> None:
+        """Present values arrived."""
+        before = self._values.get(meter)
+        if before is not None and (before.store, before.boot) == (live.store, live.boot):
+            live.import_wh = max(live.import_wh, before.import_wh)
+        self._values[meter] = live
+        self._change(
+            meter,
+            {
+                "last_seen_utc_ms": now_utc_ms,
+                "power_mw": live.power_mw,
+                "voltage_mv": live.voltage_mv,
+                "current_ma": live.current_ma,
+                "import_wh": live.import_wh,
+                "balance_mp": live.balance_mp,
+                "balance_rupees": words.rupees(live.balance_mp),
+                "state": live.state,
+                "state_words": words.STATES[live.state],
+                "contact": live.contact,
+                "reason_words": words.REASONS.get(live.reason, live.reason),
+                "credit": live.credit,
+                "credit_words": words.CREDITS[live.credit],
+                "grace_s": live.grace_s,
+                "earliest_cut_utc_s": live.earliest_cut_utc_s,
+                "tariff": f"{live.tariff} v{live.tariff_version}",
+                "waiting": live.waiting,
+                "firmware": live.firmware,
+                "time_valid": live.time_valid,
+                "meter_utc_s": live.utc_s,
+            },
+        )
+
+    def records(self, meter: str, new: list[dict[str, Any]], now_utc_ms: int) -> None:
+        """Records were committed."""
+        change: dict[str, Any] = {"last_seen_utc_ms": now_utc_ms}
+        for record in new:
+            # A live value is newer than any record that is still being delivered.
+            if meter not in self._values and "balance_mp" in record:
+                change["balance_mp"] = record["balance_mp"]
+                change["balance_rupees"] = words.rupees(record["balance_mp"])
+                if "import_wh" in record:
+                    change["import_wh"] = record["import_wh"]
+            if record["type"] == "relay":
+                change.update(
+                    state=record["state"],
+                    state_words=words.STATES[record["state"]],
+                    contact=record["contact"],
+                    reason_words=words.REASONS[record["reason"]],
+                )
+            self._add_event(meter, record)
+        self._change(meter, change)
+
+    def restore(self, meter: str, records: list[dict[str, Any]]) -> None:
+        """After a start: the newest records of a meter from the database, the oldest first."""
+        for record in records:
+            self._add_event(meter, record)
+        latest = next((r for r in reversed(records) if "balance_mp" in r), None)
+        change: dict[str, Any] = {}
+        if latest is not None:
+            change["balance_mp"] = latest["balance_mp"]
+            change["balance_rupees"] = words.rupees(latest["balance_mp"])
+            if "import_wh" in latest:
+                change["import_wh"] = latest["import_wh"]
+        self._change(meter, change)
+
+    def _add_event(self, meter: str, record: dict[str, Any]) -> None:
+        text = words.describe(record)
+        if text:
+            with self._lock:
+                self._version += 1
+                self._events.append(
+                    {
+                        "version": self._version,
+                        "meter": meter,
+                        "utc_s": record["utc_s"],
+                        "time_valid": record["time_valid"],
+                        "text": text,
+                    }
+                )
+
+    def recharge(self, view: dict[str, Any]) -> None:
+        """A recharge is new or changed its state."""
+        with self._lock:
+            self._version += 1
+            self._recharges.pop(view["id"], None)
+            self._recharges[view["id"]] = {
+                **view,
+                "amount_rupees": words.rupees(view["amount_mp"]),
+                "balance_rupees": None
+                if view["balance_mp"] is None
+                else words.rupees(view["balance_mp"]),
+                "version": self._version,
+            }
+            while len(self._recharges) > RECENT_RECHARGES:
+                del self._recharges[next(iter(self._recharges))]
+        self._tell()
+
+    def last_values(self, meter: str) -> Live | None:
+        """The last present values since the start of the gateway."""
+        return self._values.get(meter)
+
+    def view(self, meter: str) -> dict[str, Any]:
+        """A meter's row, empty if it is not known."""
+        with self._lock:
+            return dict(self._meters.get(meter, {}))
+
+    def since(self, version: int) -> tuple[int, dict[str, Any]]:
+        """(present version, what changed after `version`); 0 gives everything."""
+        with self._lock:
+            return self._version, {
+                "meters": [m for m in self._meters.values() if m["version"] > version],
+                "events": [e for e in self._events if e["version"] > version],
+                "recharges": [r for r in self._recharges.values() if r["version"] > version],
+            }
+
+    def _change(self, meter: str, change: dict[str, Any]) -> None:
+        with self._lock:
+            self._version += 1
+            before = self._meters.get(meter, {"meter": meter, "online": False})
+            # A new dict each time: what was handed out stays as it was.
+            self._meters[meter] = {**before, **change, "version": self._version}
+        self._tell()
+
+    def wake_listeners(self) -> None:
+        """Have all listeners look, though nothing changed: the gateway is stopping."""
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._lock:
+            listeners = list(self._listeners)
+        for on_change in listeners:
+            on_change()

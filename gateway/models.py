@@ -1,0 +1,216 @@
+"""What the HTTP API takes and gives, with the words and examples of its OpenAPI document.
+
+Numbers are strict integers whose refusal names the whole allowed range.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from gateway import meters, orders
+
+LIMIT_MAX = 1_000
+UTC_S_MAX = 0xFFFFFFFF
+
+TARIFF_EXAMPLE: dict[str, Any] = {
+    "id": "jbvnl-urban",
+    "version": 1,
+    "currency": "INR",
+    "effective_from_utc_s": 1746037800,
+    "lines": [
+        {
+            "name": "energy",
+            "shape": "telescopic",
+            "slabs": [{"up_to_kwh": None, "rate_mp_per_kwh": 685000}],
+        }
+    ],
+}
+
+
+def integer(low: int, high: int, text: str, digits: bool = False) -> Any:
+    """The type of an integer from `low` to `high`; `digits`: also as text, for query parameters."""
+
+    def check(value: Any) -> int:
+        if digits and isinstance(value, str) and value.lstrip("-").isdigit() and len(value) < 20:
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"must be an integer from {low} to {high}")
+        return value
+
+    schema = {"type": "integer", "minimum": low, "maximum": high, "description": text}
+    return Annotated[int, BeforeValidator(check), WithJsonSchema(schema)]
+
+
+if TYPE_CHECKING:  # for mypy they are what they hold
+    SanctionedLoad: TypeAlias = int
+    OpeningBalance: TypeAlias = int
+    Amount: TypeAlias = int
+    UtcSeconds: TypeAlias = int
+    Since: TypeAlias = int
+    Until: TypeAlias = int
+    Limit: TypeAlias = int
+else:
+    SanctionedLoad = integer(
+        meters.SANCTIONED_LOAD_MIN_W, meters.SANCTIONED_LOAD_MAX_W, "Sanctioned load in W"
+    )
+    OpeningBalance = integer(
+        -orders.AMOUNT_MAX_MP, orders.AMOUNT_MAX_MP, "Opening balance in milli-paise"
+    )
+    Amount = integer(orders.AMOUNT_MIN_MP, orders.AMOUNT_MAX_MP, "Amount in milli-paise")
+    UtcSeconds = integer(1, UTC_S_MAX, "UTC seconds since 1970")
+    Since = integer(0, UTC_S_MAX, "UTC seconds, inclusive", digits=True)
+    Until = integer(0, UTC_S_MAX, "UTC seconds, exclusive", digits=True)
+    Limit = integer(1, LIMIT_MAX, "At most so many, the newest", digits=True)
+
+
+class Strict(BaseModel):
+    """Unknown members are refused: a misspelt one must not be ignored silently."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Wifi(Strict):
+    """The network that the meter joins."""
+
+    ssid: str = Field(default="bijli", description="1 to 32 characters")
+    password: str = Field(default="", description="0 to 63 characters; empty for an open network")
+
+
+class NewMeter(Strict):
+    """A meter to register. Members that are left out get the firmware's defaults."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "JH-0001",
+                    "consumer": "Asha Devi",
+                    "phone": "+919876543210",
+                    "sanctioned_load_w": 2000,
+                    "tariff": TARIFF_EXAMPLE,
+                    "opening_balance_mp": 10_000_000,
+                }
+            ]
+        }
+    )
+
+    id: str = Field(description="1 to 24 characters of A-Z a-z 0-9 - _")
+    consumer: str = Field(description="Name of the consumer, 1 to 80 characters")
+    phone: str | None = Field(None, description="10 to 15 digits, with or without + in front")
+    sanctioned_load_w: SanctionedLoad = 2000
+    tariff: dict[str, Any] = Field(description="Tariff document, docs/SPEC.md section 3")
+    opening_balance_mp: OpeningBalance = 0
+    wifi: Wifi = Wifi()
+    utc_offset_s: int | None = Field(None, description="Local time minus UTC in s, 19800 for India")
+    voltage_ratio_x1000: int | None = Field(None, description="Voltage ratio, thousandths")
+    current_ratio_x1000: int | None = Field(None, description="Current ratio, thousandths")
+    basic_current_ma: int | None = Field(None, description="Basic current Ib in mA")
+    sample_period_ms: int | None = Field(None, description="Sampling period in ms")
+    live_period_s: int | None = Field(None, description="Period of live values in s")
+    rules: dict[str, int] = Field(
+        default_factory=dict,
+        description="Any of low_credit_mp, grace_s, window_start_min, window_end_min",
+    )
+
+    def registration(self) -> meters.Registration:
+        """The same for `Meters.register`."""
+        given = {name: getattr(self, name) for name in meters.SETTINGS}
+        return meters.Registration(
+            meter=self.id,
+            consumer=self.consumer,
+            phone=self.phone,
+            sanctioned_load_w=self.sanctioned_load_w,
+            tariff=self.tariff,
+            opening_balance_mp=self.opening_balance_mp,
+            wifi=self.wifi.model_dump(),
+            settings={name: value for name, value in given.items() if value is not None},
+            rules=self.rules,
+        )
+
+
+class NewRecharge(Strict):
+    """An amount: exactly one of the two members."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"rupees": "500.00"}, {"amount_mp": 50_000_000}]}
+    )
+
+    amount_mp: (
+        integer(orders.AMOUNT_MIN_MP, orders.AMOUNT_MAX_MP, "Amount in milli-paise") | None
+    ) = None
+    rupees: str | None = Field(
+        None, description="Amount in rupees as text with at most 2 decimals, 0.01 to 100000.00"
+    )
+
+
+class NewTariff(Strict):
+    """A tariff to send to a meter."""
+
+    document: dict[str, Any] = Field(description="Tariff document, docs/SPEC.md section 3")
+    expires_utc_s: UtcSeconds | None = None
+
+
+class Recharge(BaseModel):
+    """A recharge and the states that it has been through."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "r-5f1c0a9be7d24c7c8f3e21d2a8b0c4d1",
+                    "meter": "JH-0001",
+                    "amount_mp": 50_000_000,
+                    "state": "confirmed",
+                    "balance_mp": 51_523_000,
+                    "code": "",
+                    "field": "",
+                    "counter": 12,
+                    "attempts": 1,
+                    "times": {
+                        "queued_utc_ms": 1767600000000,
+                        "sent_utc_ms": 1767600000020,
+                        "confirmed_utc_ms": 1767600000140,
+                    },
+                }
+            ]
+        }
+    )
+
+    id: str
+    meter: str
+    amount_mp: int
+    state: str = Field(description="queued, sent, confirmed, refused or cancelled")
+    balance_mp: int | None = Field(description="The balance that resulted, by the meter")
+    code: str = Field(description="Why the meter refused it, docs/SPEC.md section 2.4")
+    field: str
+    counter: int = Field(description="The order's counter, 0 before the first publication")
+    attempts: int
+    times: dict[str, int] = Field(description="UTC ms at which each state was reached")
+
+
+class Problem(BaseModel):
+    """application/problem+json: what is wrong, in which field, and what would be taken."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "refused",
+                    "status": 422,
+                    "detail": "amount_mp: must be an integer from 1 to 10000000000",
+                    "field": "amount_mp",
+                    "allowed": "must be an integer from 1 to 10000000000",
+                }
+            ]
+        }
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+    allowed: str | None = None
