@@ -1,0 +1,283 @@
+"""The link's tasks: connect, deliver the journal, send live values, take orders and the time.
+
+The outbox is the journal. A batch of records is sent, then the gateway's acknowledgement, which
+follows its commit, is awaited; only then comes the next. What is lost on the way is sent again:
+the gateway knows records by their identity. Live values may be lost.
+
+No policy about money: orders go to the meter as they came. All publishing with QoS 1 is done by one
+task. Tests: host_tests/system/test_uplink.py.
+"""
+
+import asyncio
+import binascii
+
+from firmware.core.shim import const
+from firmware.link import codec
+from firmware.link.mqtt import Client, LinkDown
+
+BATCH_RECORDS = const(16)
+BATCH_BYTES = const(3500)
+
+_READ_RECORDS = const(4)  # dicts held at once; they take more heap than their JSON
+_ACK_S = const(30)
+_TIME_S = const(10)
+# Without an acknowledgement a batch is sent again after 30 s, doubled up to 15 min: the broker
+# keeps what it took, so an absent gateway needs no more.
+_RETRY_MIN_S = const(30)
+_RETRY_MAX_S = const(900)
+_RECONNECT_MAX_S = const(120)
+_JOIN_S = const(30)
+_TIME_EVERY_S = const(3600)
+_ANSWERS_MAX = const(8)
+_TICKS_MASK = const(0x3FFFFFFF)
+
+
+class Uplink:
+    """The link of one meter.
+
+    set_time(utc_ms) takes a checked time; wlan: station interface or None; answer(awaitable,
+    timeout_s): the board's; urandom(n); ticks_ms(): as `time.ticks_ms`, else the meter's uptime.
+    """
+
+    def __init__(self, config, meter, set_time, wlan, answer, urandom, ticks_ms=None):
+        self._config = config
+        self._meter = meter
+        self._journal = meter.journal
+        self._set_time = set_time
+        self._wlan = wlan
+        self._answer = answer
+        self._urandom = urandom
+        self._ticks_ms = ticks_ms or (lambda: meter.clock.up_ms)
+        subscribe = [self._topic(leaf) for leaf in codec.LEAVES_DOWN]
+        self._client = Client(
+            config.broker_host, config.broker_port, config.meter,
+            config.broker_user, config.broker_password, (self._topic("link"), b"offline"),
+            subscribe, self._came_up, self._take, answer,
+        )  # fmt: skip
+        self._woken = asyncio.Event()
+        self._acked = asyncio.Event()
+        self._timed = asyncio.Event()
+        self._greeted = False
+        self._answers = []
+        self._nonce = None
+        self._asked_ms = 0
+        self._time_due_up_s = 0
+        self._retry_up_s = 0
+        self._retry_s = _RETRY_MIN_S
+        self.refused = 0  # messages that are not the gateway's or make no sense
+        self.lost_live = 0
+        self.lost_answers = 0
+        self.resent = 0
+
+    @property
+    def connected(self):
+        """True while the broker is there and the subscriptions stand."""
+        return self._client.connected
+
+    def waiting(self):
+        """Records that the gateway has not acknowledged."""
+        return self._journal.last_seq - self._journal.acked_seq
+
+    def wake(self):
+        """There are new records: send them now."""
+        self._woken.set()
+
+    async def run(self):
+        """Runs the link for ever."""
+        await asyncio.gather(self._connect(), self._deliver(), self._live())
+
+    def _topic(self, leaf):
+        return codec.topic(self._config.meter, leaf)
+
+    # --- connection ----------------------------------------------------------------------------
+
+    async def _connect(self):
+        backoff_s = 1
+        while True:
+            up_s = self._meter.clock.up_s()
+            try:
+                await self._join()
+                await self._client.run_once()
+            except LinkDown as error:
+                self._meter.log("link down: %s" % error)
+            self._woken.set()
+            self._acked.set()
+            self._timed.set()
+            if self._meter.clock.up_s() - up_s > _RECONNECT_MAX_S:
+                backoff_s = 1
+            # Anywhere up to the limit, so that meters do not come back all at once.
+            await asyncio.sleep(1 + int.from_bytes(self._urandom(2), "big") % backoff_s)
+            backoff_s = min(_RECONNECT_MAX_S, 2 * backoff_s)
+
+    async def _join(self):
+        wlan = self._wlan
+        if wlan is None or wlan.isconnected():
+            return
+        wlan.active(True)
+        try:
+            wlan.connect(self._config.wifi_ssid, self._config.wifi_password)
+        except OSError:
+            pass  # it is already trying, for instance to come back after a loss
+        for _ in range(_JOIN_S):
+            if wlan.isconnected():
+                return
+            await asyncio.sleep(1)
+        wlan.disconnect()
+        raise LinkDown("no wifi")
+
+    def _came_up(self):
+        self._greeted = False
+        self._time_due_up_s = 0
+        self._retry_up_s = 0
+        self._woken.set()
+
+    # --- towards the gateway -------------------------------------------------------------------
+
+    async def _deliver(self):
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            if not self.connected:
+                continue
+            try:
+                if not self._greeted:
+                    await self._client.publish(self._topic("link"), b"online", 1, True)
+                    self._greeted = True
+                    self._meter.log("link up")
+                await self._send_answers()
+                if self._meter.clock.up_s() >= self._time_due_up_s:
+                    await self._ask_time()
+                await self._drain()
+            except LinkDown:
+                pass  # the next connection wakes us
+
+    async def _send_answers(self):
+        while self._answers:
+            answer = self._answers[0]
+            await self._client.publish(self._topic("answer"), answer, 1)
+            if self._answers and self._answers[0] is answer:
+                self._answers.pop(0)
+
+    async def _ask_time(self):
+        self._time_due_up_s = self._meter.clock.up_s() + _RETRY_MIN_S
+        self._nonce = str(binascii.hexlify(self._urandom(8)), "ascii")
+        question = codec.encode({"v": codec.VERSION, "nonce": self._nonce})
+        self._timed.clear()
+        self._asked_ms = self._ticks_ms()
+        await self._client.publish(self._topic("ask"), question, 0)
+        try:
+            await self._answer(self._timed.wait(), _TIME_S)
+        except asyncio.TimeoutError:
+            self._time_due_up_s = self._meter.clock.up_s() + self._retry_later()
+        self._nonce = None
+
+    async def _drain(self):
+        while self.waiting() and self._meter.clock.up_s() >= self._retry_up_s:
+            payload, last_seq = self._batch()
+            if payload is None:
+                return
+            await self._client.publish(self._topic("up"), payload, 1)
+            payload = None  # not kept while waiting
+            if not await self._acknowledged(last_seq):
+                self.resent += 1
+                self._retry_up_s = self._meter.clock.up_s() + self._retry_later()
+            await self._send_answers()
+
+    def _retry_later(self):
+        retry_s = self._retry_s
+        self._retry_s = min(_RETRY_MAX_S, 2 * retry_s)
+        return retry_s
+
+    def _batch(self):
+        """(payload, number of its last record) of the next batch; (None, 0) if there is none."""
+        parts = []
+        size = 0
+        seq = self._journal.acked_seq
+        while len(parts) < BATCH_RECORDS:
+            records = self._journal.records_after(seq, _READ_RECORDS)
+            if not records:
+                break
+            for record in records:
+                part = codec.encode(record)
+                # A batch has no gaps: behind one, which a damage leaves, begins the next batch.
+                if parts and (size + len(part) > BATCH_BYTES or record["seq"] != seq + 1):
+                    return self._join_batch(parts), seq
+                seq = record["seq"]
+                size += len(part) + 1
+                parts.append(part)
+        return (self._join_batch(parts), seq) if parts else (None, 0)
+
+    def _join_batch(self, parts):
+        head = '{"v":%d,"store":"%s","records":[' % (codec.VERSION, self._journal.store_id)
+        return head.encode() + b",".join(parts) + b"]}"
+
+    async def _acknowledged(self, seq):
+        while self._journal.acked_seq < seq:
+            self._acked.clear()
+            try:
+                await self._answer(self._acked.wait(), _ACK_S)
+            except asyncio.TimeoutError:
+                return False
+            if not self.connected:
+                raise LinkDown("lost")
+        return True
+
+    async def _live(self):
+        while True:
+            await asyncio.sleep(self._config.live_period_s)
+            self._woken.set()  # the clock of whatever is to be tried again
+            if not self.connected:
+                continue
+            values = self._meter.live()
+            values["waiting"] = self.waiting()
+            try:
+                await self._client.publish(self._topic("live"), codec.encode(values), 0)
+            except LinkDown:
+                self.lost_live += 1
+
+    # --- from the gateway ----------------------------------------------------------------------
+
+    def _take(self, topic, payload):
+        try:
+            leaf = codec.split_topic(topic)[1]
+            if leaf == "order":
+                self._take_order(payload)
+            elif leaf == "ack":
+                self._take_ack(payload)
+            else:
+                self._take_time(payload)
+        except codec.CodecError as error:
+            self.refused += 1
+            self._meter.log("message refused: %s" % error)
+
+    def _take_order(self, payload):
+        answer = self._meter.handle_order(payload)
+        if answer is None:
+            self.refused += 1
+            return
+        if len(self._answers) >= _ANSWERS_MAX:
+            # The gateway asks again with the same id and gets the same answer.
+            self._answers.pop(0)
+            self.lost_answers += 1
+        self._answers.append(codec.encode(answer))
+        self._woken.set()
+
+    def _take_ack(self, payload):
+        store, seq = codec.check_ack(payload)
+        if store == self._journal.store_id:
+            self._journal.acknowledge(seq)
+            self._retry_s = _RETRY_MIN_S
+            self._retry_up_s = 0
+            self._acked.set()
+            self._woken.set()
+
+    def _take_time(self, payload):
+        round_trip_ms = (self._ticks_ms() - self._asked_ms) & _TICKS_MASK
+        opened = codec.open_signed(self._config.key, self._config.meter, payload)
+        if self._nonce is None:
+            raise codec.CodecError("nonce", "nothing was asked")
+        utc_ms = codec.check_time(opened, self._nonce)
+        self._nonce = None
+        self._time_due_up_s = self._meter.clock.up_s() + _TIME_EVERY_S
+        self._set_time(utc_ms + round_trip_ms // 2)
+        self._timed.set()
