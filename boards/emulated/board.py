@@ -378,7 +378,7 @@ class EmulatedBoard:
         self._kbd = None
         self._raw_output = False
         heap_kb = self._heap_kb + EMULATOR_HEAP_KB[self._bits]
-        host, number = self._listener.getsockname()
+        number = self._listener.getsockname()[1]
         command = [*self._interpreter, "-X", f"heapsize={heap_kb}k", "boot.py", str(number)]
         process = subprocess.Popen(
             command,
@@ -556,7 +556,7 @@ class EmulatedBoard:
         elif event == "power_lost":
             self._post(self._power_off)
         for fn in self._listeners.get(event, ()):
-            fn(message)
+            self._notify(fn, message)
         if own_id is not None:
             self._send(sock, {**answer, "answer": own_id})
         self._feed()
@@ -697,7 +697,13 @@ class EmulatedBoard:
                 self._line_count += 1
                 self._news.notify_all()
             for fn in self._console:
-                fn(text)
+                self._notify(fn, text)
+
+    def _notify(self, fn: Callable[[Any], None], what: Any) -> None:
+        try:
+            fn(what)
+        except Exception:
+            log.exception("%s: a listener failed", self.name)  # the board goes on
 
     def _flush_output(self) -> None:
         """Write to the port what it takes. A port that nobody reads must not stop the board."""
@@ -762,8 +768,8 @@ class _Watch:
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file so that a power cut of the host leaves the old or the new one."""
     new = path.with_name(path.name + ".new")
-    with open(new, "w", encoding="utf8") as file:
+    with new.open("w", encoding="utf8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(new, path)
+    new.replace(path)

@@ -26,7 +26,7 @@ Out = list[tuple[int, str]]  # (key of a connection, line for it)
 
 
 class _Participant:
-    __slots__ = ("name", "idle", "request_id", "until_ms", "hold", "since_s", "passed_over")
+    __slots__ = ("hold", "idle", "name", "passed_over", "request_id", "since_s", "until_ms")
 
     def __init__(self, name: str, since_s: float) -> None:
         self.name = name

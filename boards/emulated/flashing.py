@@ -193,7 +193,7 @@ def emulator_files() -> Path:
             else:
                 _compile(source, staging / name.with_suffix(".mpy"), "emulator/" + name.as_posix())
         try:
-            os.rename(staging, out)
+            staging.rename(out)
         except OSError:
             if not out.exists():  # else another process was faster
                 raise
@@ -215,14 +215,14 @@ def _compile(source: Path, target: Path, name: str) -> None:
     if run.returncode != 0:
         new.unlink(missing_ok=True)
         raise FlashError(f"{source} does not compile:\n{errors.decode(errors='replace')}")
-    os.replace(new, target)
+    new.replace(target)
 
 
 def _replace(target: Path, data: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     new = target.with_name(f"{target.name}.{os.getpid()}")
     new.write_bytes(data)
-    os.replace(new, target)
+    new.replace(target)
 
 
 def _manifest(files: Mapping[str, bytes]) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+
 import vfs
 
 image, staging = sys.argv[1:3]
