@@ -1,7 +1,7 @@
 """The circuit: contact, relays and faults, what the sensor sees, and the exact energy."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boards.emulated.vm.emu.circuit import OPERATE_MS, Circuit
@@ -134,6 +134,7 @@ def test_energy_is_exact_over_changes_of_load_and_contact():
     assert circuit.energy_mj(START_MS + 70_000) == divmod(expected_nj, 1_000_000)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 3_000_000), st.sampled_from("ocw-")), max_size=12),
     st.integers(0, 1_000),

@@ -3,7 +3,7 @@
 import adafruit_ina219
 import pytest
 from adafruit_ina219 import ADCResolution, BusVoltageRange, Gain, Mode
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boards.emulated.vm.emu import ina219
@@ -282,6 +282,7 @@ def test_a_stuck_chip_goes_on_answering():
     assert bench.after_ms(1000, SHUNT_VOLTAGE) == 6000
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -123,9 +123,10 @@ class INA219:
 
     def register_into(self, pointer, buf):
         """Sets the pointer and reads; beyond two bytes the bus stays high."""
-        if (self._clock.ticks - self._calm_ticks) & TICKS_MASK >= self._calm_ms:
-            self.catch_up(self._clock.now_ms())
         self.pointer = pointer = pointer & 7
+        # Reading the power clears CNVR, so the conversions before it must be over and done.
+        if pointer == POWER or (self._clock.ticks - self._calm_ticks) & TICKS_MASK >= self._calm_ms:
+            self.catch_up(self._clock.now_ms())
         value = self._registers[pointer]
         if pointer == POWER:
             self._registers[BUS_VOLTAGE] &= ~CNVR

@@ -7,6 +7,13 @@ models through this module; pin numbers are those of boards/esp32_devkit.
 `set` (control command) turns the knobs, all of them or none; `look` tells what a person with a
 multimeter and a good eye would see, and the exact energy. Knobs outlive resets and power cuts,
 except `load`, which outlives resets only: the supervisor's settings say what is connected.
+
+Settings read here and in the device modules, each with a default:
+`seed` (0), `load` ("appliances:default", see emu.loads), `utc_offset_min` (330), `csv_start_ms`
+(any instant of the day on which a recording starts; the first power-up's), `voltage_ratio_x1000`
+(10,000) and `current_ratio_x1000` (12,500), `shunt_uohm` (100,000), `relay_kind` ("latching" or
+"single"), `chip` (errors of the INA219, see emu.ina219), `rtc_battery` (true), `unique_id` (12
+hexadecimal digits), `wifi_ssid` and `wifi_key` (none: any are taken), `reset_cause`, `kept`.
 """
 
 import errno
