@@ -137,9 +137,7 @@ class NewRecharge(Strict):
         json_schema_extra={"examples": [{"rupees": "500.00"}, {"amount_mp": 50_000_000}]}
     )
 
-    amount_mp: (
-        integer(orders.AMOUNT_MIN_MP, orders.AMOUNT_MAX_MP, "Amount in milli-paise") | None
-    ) = None
+    amount_mp: Amount | None = None
     rupees: str | None = Field(
         None, description="Amount in rupees as text with at most 2 decimals, 0.01 to 100000.00"
     )

@@ -60,18 +60,35 @@ def fail(error: Exception) -> typer.Exit:
     return typer.Exit(1)
 
 
-def wait_for_signal() -> None:
-    """Return at SIGINT or SIGTERM; a second one ends the process at once."""
+def wait_for_end() -> bool:
+    """Return True at SIGINT or SIGTERM, False if a thread failed.
+
+    A second signal ends the process at once.
+    """
     ended = threading.Event()
+    failed = threading.Event()
 
     def on_signal(number: int, _frame: object) -> None:
         if ended.is_set():
             os._exit(128 + number)
         ended.set()
 
+    def on_thread_error(arguments: threading.ExceptHookArgs) -> None:
+        # Every thread of ours is needed: a service that lives on without one only looks alive.
+        # In simulated time the usual reason is that the conductor has ended.
+        name = arguments.thread.name if arguments.thread else "?"
+        if isinstance(arguments.exc_value, ConnectionError):
+            log.error("thread %s: %s", name, arguments.exc_value)
+        else:
+            log.critical("thread %s failed", name, exc_info=arguments.exc_value)
+        failed.set()
+        ended.set()
+
+    threading.excepthook = on_thread_error
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
     ended.wait()
+    return not failed.is_set()
 
 
 def conducted_clock(address: str) -> Clock:
@@ -79,7 +96,10 @@ def conducted_clock(address: str) -> Clock:
     # Only here: a gateway in real time needs nothing of the emulated board.
     from boards.emulated.sim_clock import ConductedClock
 
-    clock: Clock = ConductedClock(address, "gateway")
+    try:
+        clock: Clock = ConductedClock(split_address(address, "--clock"), "gateway")
+    except OSError as error:
+        raise StartError(f"no conductor takes us at {address}: {error}") from error
     return clock
 
 
@@ -123,7 +143,10 @@ def run_gateway(
     verbose: Annotated[bool, typer.Option(help="Also log what is only for debugging.")] = False,
 ) -> None:
     """Run the gateway until Ctrl-C."""
-    the_clock: Clock = conducted_clock(clock) if clock else RealClock()
+    try:
+        the_clock: Clock = conducted_clock(clock) if clock else RealClock()
+    except GatewayError as error:
+        raise fail(error) from error
     start_log(the_clock, verbose)
     try:
         tls = None
@@ -159,11 +182,13 @@ def run_gateway(
     except (GatewayError, locate.ToolMissing) as error:
         the_clock.close()
         raise fail(error) from error
-    wait_for_signal()
+    in_order = wait_for_end()
     log.info("stopping")
     running.stop()
     the_clock.close()
     log.info("stopped")
+    if not in_order:
+        raise typer.Exit(1)
 
 
 @headend.command("run")
@@ -192,11 +217,13 @@ def run_headend(
     logging.getLogger("headend").info("page and API on http://%s:%d", host, port)
     if port_file is not None:
         port_file.write_text(f"http://{host}:{port}\n", "utf-8")
-    wait_for_signal()
+    in_order = wait_for_end()
     server.should_exit = True
     thread.join(timeout=3)
     ledger.close()
     listening.close()
+    if not in_order:
+        raise typer.Exit(1)
 
 
 def split_address(text: str, name: str) -> tuple[str, int]:

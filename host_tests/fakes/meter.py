@@ -1,0 +1,241 @@
+"""A small meter over paho for the gateway's tests: a journal, an account, orders as in SPEC 2.4.
+
+Deliberate faults are attributes: `deaf` (answers no orders), `keeps_quiet_on_ack` (forgets
+acknowledgements), `send_records` (False: only the test sends).
+"""
+
+import json
+import secrets
+import threading
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from firmware.credit.account import Account
+from firmware.link import codec
+
+TIMEOUT_S = 20
+
+
+class FakeMeter:
+    """One meter, provisioned by the document that the gateway gave out."""
+
+    def __init__(self, config, store=None, utc_s=1_767_600_000):
+        self.id = config["meter"]
+        self.config = config
+        self.key = bytes.fromhex(config["key"])
+        self.store = store or secrets.token_hex(4)
+        self.boot = 1
+        self.utc_s = utc_s
+        self.import_wh = 0
+        self.account = Account()
+        self.journal = []
+        self.acked = 0
+        self.highest = 0
+        self.answers = {}
+        self.orders = []  # every order that arrived, as a dict
+        self.times = []
+        self.acks = []
+        self.deaf = False
+        self.send_records = True
+        self.connected = False
+        self.refused = None
+        self.changed = threading.Condition()
+        self._nonce = None
+        self._sent_to = 0
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=self.id, clean_session=False
+        )
+        client.reconnect_delay_set(1, 1)
+        client.username_pw_set(config["broker"]["user"], config["broker"]["password"])
+        client.will_set(codec.topic(self.id, "link"), b"offline", 1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        self.client = client
+        self.record("tariff", document=config["tariff"])
+        self.record(
+            "credit", kind="opening", id="opening", counter=0,
+            amount_mp=config["opening_balance_mp"],
+        )
+
+    # What a test does with it.
+
+    def connect(self):
+        """Connect and wait until the subscriptions stand."""
+        self.client.connect(self.config["broker"]["host"], self.config["broker"]["port"], 30)
+        self.client.loop_start()
+        self.wait_for(lambda: self.connected or self.refused)
+        return self
+
+    def vanish(self):
+        """The connection breaks without a goodbye: the broker sends the will."""
+        with self.changed:
+            self.connected = False
+        sock = self.client.socket()
+        self.client.loop_stop()
+        if sock is not None:
+            sock.close()
+
+    def close(self):
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def wait_for(self, condition, timeout_s=TIMEOUT_S):
+        """Wait until `condition()`; returns its value."""
+        with self.changed:
+            value = self.changed.wait_for(condition, timeout_s)
+        assert value, f"{self.id}: waited in vain"
+        return value
+
+    def record(self, type_, **members):
+        """Write a record into the journal; balance and register are filled in."""
+        record = {
+            "seq": len(self.journal) + 1,
+            "boot": self.boot,
+            "utc_s": self.utc_s,
+            "time_valid": 1,
+            "up_s": len(self.journal),
+            "type": type_,
+            **members,
+        }
+        self.account.apply(record)
+        if type_ not in ("period", "order"):
+            record.setdefault("import_wh", self.import_wh)
+        if type_ != "order":
+            record.setdefault("balance_mp", self.account.balance_mp(self.import_wh))
+        with self.changed:
+            self.journal.append(record)
+        return record
+
+    def block(self, energy_wh):
+        """One load-profile interval."""
+        self.import_wh += energy_wh
+        self.utc_s += 1800
+        return self.record(
+            "block", start_utc_s=self.utc_s - 1800, length_s=1800, energy_wh=energy_wh,
+            voltage_mv=230000, current_ma=1000, power_max_w=300, supply_s=1800,
+        )
+
+    def event(self, code, detail=0):
+        return self.record("event", code=code, detail=detail, voltage_mv=230000, current_ma=0)
+
+    def flush(self, wait=True):
+        """Send what is not acknowledged; wait for the acknowledgement."""
+        with self.changed:
+            records = self.journal[self.acked :]
+        for start in range(0, len(records), codec.MAX_RECORDS):
+            self.send_up(records[start : start + codec.MAX_RECORDS])
+        if wait:
+            last = len(self.journal)
+            self.wait_for(lambda: self.acked >= last)
+
+    def send_up(self, records):
+        """Send a batch as it is."""
+        message = {"v": 1, "store": self.store, "records": records}
+        return self.client.publish(codec.topic(self.id, "up"), codec.encode(message), 1)
+
+    def send(self, leaf, payload, qos=1, retain=False):
+        return self.client.publish(codec.topic(self.id, leaf), payload, qos, retain)
+
+    def send_live(self, **changes):
+        live = {
+            "v": 1, "store": self.store, "boot": self.boot, "up_s": len(self.journal) + 1,
+            "utc_s": self.utc_s, "time_valid": 1, "voltage_mv": 230000, "current_ma": 1000,
+            "power_mw": 230000, "import_wh": self.import_wh,
+            "balance_mp": self.account.balance_mp(self.import_wh), "state": "connected",
+            "contact": 1, "reason": "", "credit": "in_credit", "grace_s": 86400,
+            "earliest_cut_utc_s": 0, "tariff": self.config["tariff"]["id"], "tariff_version": 1,
+            "waiting": len(self.journal) - self.acked, "firmware": "0.1.0", **changes,
+        }
+        self.send("live", codec.encode(live), qos=0)
+
+    def ask_time(self):
+        """Ask for the time; returns UTC ms of the answer."""
+        self._nonce = secrets.token_hex(8)
+        count = len(self.times)
+        self.send("ask", codec.encode({"v": 1, "nonce": self._nonce}), qos=0)
+        self.wait_for(lambda: len(self.times) > count)
+        return self.times[-1]
+
+    # Network thread.
+
+    def _on_connect(self, client, _data, _flags, reason, _properties):
+        if reason.is_failure:
+            with self.changed:
+                self.refused = str(reason)
+                self.changed.notify_all()
+            return
+        client.subscribe([(codec.topic(self.id, leaf), 1) for leaf in ("ack", "order")])
+        client.subscribe(codec.topic(self.id, "time"), 0)
+
+    def _on_subscribe(self, client, _data, _mid, _reasons, _properties):
+        if self.connected:
+            return
+        client.publish(codec.topic(self.id, "link"), b"online", 1, retain=True)
+        with self.changed:
+            self.connected = True
+            self.changed.notify_all()
+        if self.send_records:
+            self.flush(wait=False)
+
+    def _on_disconnect(self, *_arguments):
+        with self.changed:
+            self.connected = False
+            self.changed.notify_all()
+
+    def _on_message(self, _client, _data, message):
+        _meter, leaf = codec.split_topic(message.topic)
+        if leaf == "ack":
+            store, seq = codec.check_ack(message.payload)
+            with self.changed:
+                self.acks.append(json.loads(message.payload))
+                if store == self.store:
+                    self.acked = max(self.acked, seq)
+        elif leaf == "order":
+            self._take_order(message.payload)
+        elif leaf == "time":
+            payload = codec.open_signed(self.key, self.id, message.payload)
+            self.times.append(codec.check_time(payload, self._nonce))
+        with self.changed:
+            self.changed.notify_all()
+
+    def _take_order(self, message):
+        payload = codec.open_signed(self.key, self.id, message)
+        order = codec.check_order(self.id, payload)
+        self.orders.append(order)
+        if self.deaf:
+            return
+        answer = self.answers.get(order["id"])
+        if answer is None:
+            answer = self._decide(order)
+        self.send("answer", codec.encode(answer))
+        if self.send_records:
+            self.flush(wait=False)
+
+    def _decide(self, order):
+        answer = {"v": 1, "id": order["id"], "counter": order["counter"]}
+        if order["counter"] <= self.highest:
+            answer.update(result="old", highest=self.highest)
+            return answer
+        if order["kind"] == "recharge":
+            if not 1 <= order["amount_mp"] <= codec.AMOUNT_MAX_MP:
+                answer.update(result="range", field="amount_mp")
+                return answer
+            self.record(
+                "credit", kind="recharge", id=order["id"], counter=order["counter"],
+                amount_mp=order["amount_mp"],
+            )
+        elif order["kind"] == "tariff":
+            self.record("tariff", document=order["document"])
+        else:
+            answer.update(result="unsupported")
+            return answer
+        self.highest = order["counter"]
+        answer.update(
+            result="accepted", balance_mp=self.account.balance_mp(self.import_wh),
+            highest=self.highest,
+        )
+        self.answers[order["id"]] = answer
+        return answer
