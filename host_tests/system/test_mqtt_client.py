@@ -73,9 +73,12 @@ class Gateway:
         self._arrived = threading.Condition()
         self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, "gateway")
         self.client.on_message = self._on_message
+        subscribed = threading.Event()
+        self.client.on_subscribe = lambda *_arguments: subscribed.set()
         self.client.connect("127.0.0.1", port)
         self.client.subscribe("up/#", 1)
         self.client.loop_start()
+        assert subscribed.wait(WAIT_S)
 
     def _on_message(self, client, userdata, message):
         with self._arrived:
