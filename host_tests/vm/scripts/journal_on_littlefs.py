@@ -1,6 +1,6 @@
 """Run by test_journal_on_littlefs.py on MicroPython: the journal on the real littlefs.
 
-argv: folder with firmware/ (sources or .mpy), `cuts` or `size`, and for `size` a file for the flash.
+argv: folder with firmware/ (sources or .mpy), `cuts` or `size`, for `size` a file for the flash.
 Prints one line of JSON.
 """
 
@@ -40,6 +40,8 @@ class RamFlash:
         return False
 
     def readblocks(self, block, buffer, offset=0):
+        if self.dead:
+            return
         start = block * BLOCK_BYTES + offset
         buffer[:] = self.data[start : start + len(buffer)]
 
@@ -203,9 +205,9 @@ def cuts():
         expected = Expected()
         try:
             scenario(journal_module, flash, expected)
+            return {"error": "no power cut", "cut_at": cut_at}
         except PowerCut:
-            pass
-        vfs.umount("/j")
+            vfs.umount("/j")
         flash.dead = True
         survivor = RamFlash(0)
         survivor.data = flash.data
