@@ -73,7 +73,8 @@ async def handler_fails():
 
 
 async def deaf():
-    """Connects and subscribes, then is never heard again."""
+    """The peer answers CONNECT and SUBSCRIBE, then is never heard again."""
+    never = asyncio.Event()
 
     async def serve(reader, writer):
         await reader.read(200)
@@ -82,7 +83,7 @@ async def deaf():
         await reader.read(200)
         writer.write(b"\x90\x04\0\x01\x01\x01")
         await writer.drain()
-        await reader.read(-1)
+        await never.wait()
 
     server = await asyncio.start_server(serve, "127.0.0.1", PORT + 1)
     meter = client(PORT + 1, lambda: None, None, 100, 2)

@@ -1,0 +1,357 @@
+"""The meter's uplink with its real journal, mosquitto, and a gateway of a few lines."""
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+
+import paho.mqtt.client as paho
+import pytest
+
+from firmware.link import codec
+from firmware.link import uplink as uplink_module
+from firmware.link.uplink import BATCH_BYTES, BATCH_RECORDS, Uplink
+from firmware.storage import journal as journal_module
+from firmware.storage.journal import Journal
+from host_tests.system.test_mqtt_client import WAIT_S, Broker
+
+METER = "JH-1"
+KEY = bytes(32)
+UTC_MS = 1_767_600_000_123
+
+
+class Config:
+    meter, key = METER, KEY
+    wifi_ssid, wifi_password = "home", "secret"
+    broker_host, broker_user, broker_password = "127.0.0.1", METER, "secret"
+    live_period_s = 1
+
+    def __init__(self, port):
+        self.broker_port = port
+
+
+class Clock:
+    def __init__(self):
+        self.begun_s = time.monotonic()
+
+    @property
+    def up_ms(self):
+        return int((time.monotonic() - self.begun_s) * 1000)
+
+    def up_s(self):
+        return self.up_ms // 1000
+
+
+class Meter:
+    """What the uplink sees of a meter."""
+
+    def __init__(self, journal):
+        self.journal = journal
+        self.clock = Clock()
+        self.orders, self.lines = [], []
+
+    def handle_order(self, message):
+        self.orders.append(message)
+        return {"v": 1, "id": message.decode()} if message != b"forged" else None
+
+    def live(self):
+        return {"v": 1, "power_mw": 5}
+
+    def log(self, line):
+        self.lines.append(line)
+
+
+class Wlan:
+    """A station that joins at the third look."""
+
+    def __init__(self):
+        self.calls, self.looks = [], 0
+
+    def isconnected(self):
+        self.looks += 1
+        return self.looks > 3
+
+    def active(self, on):
+        self.calls.append(("active", on))
+
+    def connect(self, ssid, key):
+        self.calls.append(("connect", ssid, key))
+        raise OSError("Wifi Internal State Error")
+
+
+class Gateway:
+    """Takes what the meter sends, acknowledges records, answers the question for the time."""
+
+    def __init__(self, port):
+        self.messages, self.records = [], []
+        self.acknowledges = self.tells_time = True
+        self.ack_store = None
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, "gateway")
+        self.client.on_message = self._take
+        self.client.on_connect = lambda client, *_rest: client.subscribe("bijli/1/+/+", 1)
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+
+    def send(self, leaf, payload, qos=1):
+        self.client.publish(codec.topic(METER, leaf), payload, qos)
+
+    def _take(self, client, userdata, message):
+        leaf = codec.split_topic(message.topic)[1]
+        if leaf not in codec.LEAVES_UP:
+            return
+        self.messages.append((leaf, message.payload))
+        if leaf == "up":
+            batch = codec.decode(message.payload)
+            self.records += [codec.check_record(record) for record in batch["records"]]
+            if self.acknowledges:
+                ack = {"v": 1, "store": self.ack_store or batch["store"], "boot": 1}
+                self.send("ack", codec.encode({**ack, "seq": batch["records"][-1]["seq"]}))
+        if leaf == "ask" and self.tells_time:
+            answer = {"v": 1, "meter": METER, "nonce": codec.decode(message.payload)["nonce"]}
+            payload = codec.encode({**answer, "utc_ms": UTC_MS})
+            self.send("time", codec.sign(KEY, METER, payload), 0)
+
+    def of(self, leaf):
+        return [payload for name, payload in self.messages if name == leaf]
+
+    def stop(self):
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+class Bench:
+    """An uplink running with its surroundings."""
+
+    def __init__(self, folder, broker, answer=asyncio.wait_for, wlan=None):
+        self.journal = Journal(str(folder / "data"), "<Q")
+        self.journal.open()
+        self.journal.begin_boot()
+        self.journal.snapshot({})
+        self.meter = Meter(self.journal)
+        self.times = []
+        self.uplink = Uplink(
+            Config(broker.port), self.meter, self.times.append, wlan, answer, os.urandom
+        )
+
+    def append(self, count=1, detail=0):
+        for _ in range(count):
+            fields = {"code": 1, "detail": detail, "import_wh": 0, "balance_mp": 0}
+            fields.update(voltage_mv=230_000, current_ma=0)
+            self.journal.append("event", fields, 1_767_600_000, True, 1)
+        self.uplink.wake()
+
+    async def until(self, condition):
+        deadline_s = time.monotonic() + WAIT_S
+        while not condition():
+            assert time.monotonic() < deadline_s, self.meter.lines
+            assert not self.task.done(), self.task.exception()
+            await asyncio.sleep(0.01)
+
+    def run(self, scenario):
+        async def main():
+            self.task = asyncio.create_task(self.uplink.run())
+            try:
+                await scenario()
+            finally:
+                self.task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self.task
+                self.journal.close()
+
+        asyncio.run(main())
+
+
+@pytest.fixture(autouse=True)
+def fast_flash(monkeypatch):
+    monkeypatch.setattr(journal_module, "_fsync", None)
+
+
+@pytest.fixture
+def broker(tmp_path):
+    broker = Broker(tmp_path)
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def gateway(broker):
+    gateway = Gateway(broker.port)
+    yield gateway
+    gateway.stop()
+
+
+async def hasty(awaitable, timeout_s):
+    return await asyncio.wait_for(awaitable, timeout_s / 100)
+
+
+def test_a_backlog_is_delivered_in_order_and_new_records_at_once(tmp_path, broker, gateway):
+    bench = Bench(tmp_path, broker)
+
+    async def scenario():
+        bench.append(300)
+        assert bench.uplink.waiting() == 300
+        await bench.until(lambda: bench.uplink.waiting() == 0)
+        bench.append()
+        await bench.until(lambda: bench.uplink.waiting() == 0)
+
+    bench.run(scenario)
+    assert [record["seq"] for record in gateway.records] == list(range(1, 302))
+    batches = [json.loads(payload) for payload in gateway.of("up")]
+    assert max(len(batch["records"]) for batch in batches) == BATCH_RECORDS
+    assert {batch["store"] for batch in batches} == {bench.journal.store_id}
+    assert max(len(payload) for payload in gateway.of("up")) < BATCH_BYTES + 60
+    assert bench.uplink.resent == 0
+    assert gateway.of("link")[:1] == [b"online"]
+
+
+def test_long_records_make_short_batches(tmp_path, broker, gateway):
+    bench = Bench(tmp_path, broker)
+
+    async def scenario():
+        for _ in range(8):
+            document = {"id": "t", "text": "x" * 1_500}
+            fields = {"document": document, "import_wh": 0, "balance_mp": 0}
+            bench.journal.append("tariff", fields, 0, False, 0)
+        bench.uplink.wake()
+        await bench.until(lambda: bench.uplink.waiting() == 0)
+
+    bench.run(scenario)
+    assert [r["seq"] for r in gateway.records] == list(range(1, 9))
+    assert all(len(json.loads(payload)["records"]) == 2 for payload in gateway.of("up"))
+
+
+def test_a_gap_ends_a_batch(tmp_path, broker, gateway):
+    bench = Bench(tmp_path, broker)
+
+    async def scenario():
+        bench.append(3)
+        bench.journal.last_seq += 2  # as a start behind damage does
+        bench.append(3)
+        await bench.until(lambda: bench.journal.acked_seq == 8)
+
+    bench.run(scenario)
+    batches = [[r["seq"] for r in json.loads(p)["records"]] for p in gateway.of("up")]
+    assert [r["seq"] for r in gateway.records] == [1, 2, 3, 6, 7, 8]
+    assert all(batch == list(range(batch[0], batch[0] + len(batch))) for batch in batches)
+
+
+def test_a_batch_is_sent_again_until_it_is_acknowledged(tmp_path, broker, gateway, monkeypatch):
+    monkeypatch.setattr(uplink_module, "_RETRY_MIN_S", 1)
+    bench = Bench(tmp_path, broker, answer=hasty)
+    gateway.acknowledges = False
+
+    async def scenario():
+        bench.append(3)
+        await bench.until(lambda: bench.uplink.resent >= 1)
+        assert bench.uplink.waiting() == 3
+        gateway.acknowledges = True
+        await bench.until(lambda: bench.uplink.waiting() == 0)
+
+    bench.run(scenario)
+    assert len(gateway.of("up")) >= 2
+    assert len(set(gateway.of("up"))) == 1
+
+
+def test_an_acknowledgement_for_another_store_counts_for_nothing(tmp_path, broker, gateway):
+    bench = Bench(tmp_path, broker, answer=hasty)
+    gateway.ack_store = "00000000"
+
+    async def scenario():
+        bench.append()
+        await bench.until(lambda: bench.uplink.resent >= 1)
+        assert bench.journal.acked_seq == 0
+
+    bench.run(scenario)
+
+
+def test_orders_are_answered_and_forged_ones_are_not(tmp_path, broker, gateway):
+    bench = Bench(tmp_path, broker)
+
+    async def scenario():
+        await bench.until(lambda: bench.uplink.connected)
+        gateway.send("order", b"forged")
+        gateway.send("order", b"r-1")
+        gateway.send("ack", b"nonsense")
+        gateway.send("ack", b'{"v":1,"store":"x","seq":"1"}')
+        gateway.send("time", b"nonsense")
+        await bench.until(lambda: gateway.of("answer") and bench.uplink.refused == 4)
+
+    bench.run(scenario)
+    assert bench.meter.orders == [b"forged", b"r-1"]
+    assert [json.loads(answer)["id"] for answer in gateway.of("answer")] == ["r-1"]
+
+
+def test_an_order_that_waited_is_answered_after_connecting(tmp_path, broker, gateway):
+    bench = Bench(tmp_path, broker)
+
+    async def first():
+        await bench.until(lambda: bench.uplink.connected)
+
+    bench.run(first)
+    gateway.send("order", b"r-2")
+    bench = Bench(tmp_path, broker)
+
+    async def second():
+        await bench.until(lambda: gateway.of("answer"))
+
+    bench.run(second)
+    assert bench.meter.orders == [b"r-2"]
+
+
+def test_the_time_is_asked_for_and_half_the_way_is_added(tmp_path, broker, gateway):
+    bench = Bench(tmp_path, broker)
+
+    async def scenario():
+        await bench.until(lambda: bench.times)
+        gateway.send("time", codec.sign(KEY, METER, b'{"v":1,"meter":"JH-1","nonce":null}'))
+        await bench.until(lambda: bench.uplink.refused == 1)
+
+    bench.run(scenario)
+    assert len(bench.times) == 1
+    assert UTC_MS <= bench.times[0] < UTC_MS + 2_000
+
+
+def test_an_answer_to_another_question_does_not_set_the_time(tmp_path, broker, gateway):
+    bench = Bench(tmp_path, broker)
+    gateway.tells_time = False
+
+    async def scenario():
+        await bench.until(lambda: gateway.of("ask"))
+        answer = {"v": 1, "meter": METER, "nonce": "00" * 8, "utc_ms": UTC_MS}
+        gateway.send("time", codec.sign(KEY, METER, codec.encode(answer)))
+        await bench.until(lambda: bench.uplink.refused == 1)
+
+    bench.run(scenario)
+    assert bench.times == []
+
+
+def test_live_values_say_how_much_is_waiting(tmp_path, broker, gateway):
+    bench = Bench(tmp_path, broker)
+    gateway.acknowledges = False
+
+    async def scenario():
+        bench.append(2)
+        await bench.until(lambda: gateway.of("live"))
+
+    bench.run(scenario)
+    assert json.loads(gateway.of("live")[0]) == {"v": 1, "power_mw": 5, "waiting": 2}
+
+
+def test_wifi_is_joined_first_and_a_restarted_broker_is_met_again(tmp_path, broker, gateway):
+    wlan = Wlan()
+    bench = Bench(tmp_path, broker, wlan=wlan)
+
+    async def scenario():
+        await bench.until(lambda: bench.uplink.connected)
+        broker.stop()
+        await bench.until(lambda: not bench.uplink.connected)
+        bench.append(5)
+        broker.start()
+        await bench.until(lambda: bench.uplink.connected)
+        await bench.until(lambda: bench.uplink.waiting() == 0)
+
+    bench.run(scenario)
+    assert wlan.calls == [("active", True), ("connect", "home", "secret")]
+    assert {r["seq"] for r in gateway.records} == {1, 2, 3, 4, 5}
