@@ -8,11 +8,13 @@ Tests: host_tests/system/test_serial_mpremote.py, test_power.py.
 from __future__ import annotations
 
 import collections
+import itertools
 import json
 import logging
 import os
 import pty
 import re
+import select
 import selectors
 import signal
 import socket
@@ -40,7 +42,8 @@ EMULATOR_HEAP_KB = {32: 160, 64: 320}
 
 INTERRUPT_GRACE_S = 0.2  # a program that uses the clock notices a Ctrl-C by itself within this
 INTERRUPT_LIMIT_S = 1.0  # after a signal, input goes on even if nobody admits to having seen it
-STALL_S = 1.0  # a reader of the port that takes nothing for so long is no reader
+STALL_S = 0.3  # the port took nothing for so long: look whether anybody has it open
+STALL_LIMIT_S = 10.0  # who has it open and takes nothing for so long is no reader
 BACKLOG_BYTES = 65536
 WATCHDOG_STALL_S = 5.0
 START_TIMEOUT_S = 20.0
@@ -101,8 +104,6 @@ class EmulatedBoard:
         self._timers: dict[str, tuple[float, Callable[[], None]]] = {}
         self._thread: threading.Thread | None = None
         self._closing = False
-        self._failure: str | None = None
-
         self._process: subprocess.Popen[bytes] | None = None
         self._started_s = 0.0
         self._quick_ends = 0
@@ -122,6 +123,7 @@ class EmulatedBoard:
         self._input = bytearray()  # typed, not yet passed on
         self._output = bytearray()  # for the port, not yet taken
         self._unread = True  # nobody seems to read the port
+        self._stalled_since_s = 0.0
         self._partial_line = b""
 
     # ---- for other threads ----
@@ -212,7 +214,10 @@ class EmulatedBoard:
         return result
 
     def on(self, event: str, fn: Callable[[dict[str, Any]], None]) -> None:
-        """Have fn(fields) called, in the board's thread, at each `event` of a chip model."""
+        """Have fn(fields) called, in the board's thread, at each `event` of a chip model.
+
+        "failed" (field `text`): the board cannot go on and is without power.
+        """
         self._listeners.setdefault(event, []).append(fn)
 
     def console(self, fn: Callable[[str], None]) -> None:
@@ -229,9 +234,10 @@ class EmulatedBoard:
         deadline_s = time.monotonic() + timeout_s
         with self._news:
             while True:
-                first = self._line_count - len(self._lines) + 1
-                for number, line in enumerate(self._lines, first):
-                    if number > after and wanted.search(line):
+                new = min(self._line_count - after, len(self._lines))
+                lines = list(itertools.islice(reversed(self._lines), max(new, 0)))
+                for number, line in enumerate(reversed(lines), self._line_count - new + 1):
+                    if wanted.search(line):
                         return line, number
                 after = max(after, self._line_count)
                 left_s = deadline_s - time.monotonic()
@@ -239,6 +245,11 @@ class EmulatedBoard:
                     last = "\n".join(list(self._lines)[-10:])
                     raise TimeoutError(f"no line matches {pattern!r}; the last are:\n{last}")
                 self._news.wait(left_s)
+
+    @property
+    def line_count(self) -> int:
+        """Number of the console's newest line, for `wait_for(after=)`."""
+        return self._line_count
 
     def lines(self) -> list[str]:
         """The console's last lines (at most 5000)."""
@@ -316,7 +327,9 @@ class EmulatedBoard:
         self._rests.clear()
         self._watch.close()
         self._selector.close()
-        for fd in (self._master, self._slave, self._in_r, self._in_w, self._out_r, self._out_w):
+        if self._slave >= 0:
+            os.close(self._slave)
+        for fd in (self._master, self._in_r, self._in_w, self._out_r, self._out_w):
             os.close(fd)
         self.port = ""
 
@@ -422,13 +435,17 @@ class EmulatedBoard:
         text = f"the interpreter ended by itself (status {process.returncode})"
         log.warning("%s: %s", self.name, text)
         if not self._ready.done() or self._quick_ends >= QUICK_ENDS:
-            self.powered = False
-            self._watch.forget(self.name)
-            last = "\n".join(self.lines()[-15:])
-            if not self._ready.done():
-                self._ready.set_exception(BoardError(f"{self.name}: {text}:\n{last}"))
+            self._fail("\n".join([f"{text}:", *self.lines()[-15:], self._partial_line.decode()]))
             return
         self._spawn("hard", False)
+
+    def _fail(self, text: str) -> None:
+        """The board cannot run: it stays without power, and whoever waits for it is told."""
+        self._power_off()
+        if not self._ready.done():
+            self._ready.set_exception(BoardError(f"{self.name}: {text}"))
+        for fn in self._listeners.get("failed", ()):
+            self._notify(fn, {"text": text})
 
     def _discard_input(self) -> None:
         self._input.clear()
@@ -553,6 +570,9 @@ class EmulatedBoard:
             self._watch_clock()
         elif event == "reset":
             self._post(lambda: self._reset_by_vm(sock, message["cause"], bool(message["raw"])))
+        elif event == "failed":
+            self._post(lambda: self._fail(message["text"]))
+            return
         elif event == "power_lost":
             self._post(self._power_off)
         for fn in self._listeners.get(event, ()):
@@ -611,6 +631,9 @@ class EmulatedBoard:
             try:
                 data = os.read(self._master, 65536)
             except BlockingIOError:
+                data = b""
+            except OSError:  # EIO: a client that had claimed the port has closed it
+                self._open_slave()
                 data = b""
             if data:
                 self._unread = False  # who talks also listens
@@ -721,6 +744,7 @@ class EmulatedBoard:
             else:
                 wanted |= selectors.EVENT_WRITE
                 if "stall" not in self._timers:
+                    self._stalled_since_s = time.monotonic()
                     self._after("stall", STALL_S, self._stalled)
         if self._selector.get_key(self._master).events != wanted:
             self._selector.modify(self._master, wanted, self._port_ready)
@@ -732,9 +756,38 @@ class EmulatedBoard:
             self._selector.register(self._out_r, selectors.EVENT_READ, self._console_ready)
 
     def _stalled(self) -> None:
+        now_s = time.monotonic()
+        if now_s < self._stalled_since_s + STALL_LIMIT_S and self._port_is_open():
+            self._after("stall", STALL_S, self._stalled)
+            return
         self._unread = True
         self._output.clear()
         self._flush_output()
+
+    def _port_is_open(self) -> bool:
+        """True when a client has the port open.
+
+        The kernel tells only whether anybody has, so our own end is closed for a moment. (It is
+        kept open otherwise because settings and unread input go with the last who closes.)
+        """
+        if self._slave < 0:
+            return True
+        os.close(self._slave)
+        poller = select.poll()
+        poller.register(self._master, 0)
+        is_open = not any(events & select.POLLHUP for _, events in poller.poll(0))
+        self._open_slave()
+        return is_open
+
+    def _open_slave(self) -> None:
+        try:
+            self._slave = os.open(self.port, os.O_RDWR | os.O_NOCTTY)
+        except OSError:
+            self._slave = -1  # a client has claimed the port for itself; see _port_ready
+            return
+        if not termios.tcgetattr(self._slave)[3] & termios.ICANON:
+            return  # as we or the client set it
+        tty.setraw(self._slave, termios.TCSANOW)
 
 
 class _Watch:

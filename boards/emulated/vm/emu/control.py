@@ -95,6 +95,13 @@ def reset(cause, raw=False):
         _receive()
 
 
+def fail(text):
+    """Tell the supervisor why this board cannot run; does not return."""
+    tell("failed", text=text)
+    while True:
+        _receive()
+
+
 def power_lost():
     """Have the supervisor cut the power; does not return."""
     tell("power_lost")
@@ -158,7 +165,7 @@ def _send(message):
 
 def _receive():
     global _rest, _interrupt
-    data = socket.recv(4096)
+    data = socket.recv(256)  # small: this comes out of the firmware's heap
     if not data:
         # The supervisor died: nobody can see or stop this process any more. It must go whatever
         # the firmware catches, so by a signal and not by an exception.

@@ -214,7 +214,7 @@ def _open_brackets(code):
 
 def _read_line(prompt, line):
     """Edit one line; returns its text, or the code of Ctrl-A ... Ctrl-E."""
-    console.write("\r" + prompt + line if not line else prompt + line)
+    console.write(prompt + line)
     shown = len(_history)
     line = bytearray(line.encode())
     while True:

@@ -9,7 +9,7 @@ from emu import clock, control
 # Loaded before the host's folder is unmounted. Chip models register their commands on import.
 _MODULES = ("time", "select", "machine", "network", "esp32", "socket", "emu.wiring")
 
-_ballast = None  # what the interpreter has more of than the chip
+_ballast = []  # what the interpreter has more of than the chip
 
 
 def prepare(port, main_globals):
@@ -19,6 +19,13 @@ def prepare(port, main_globals):
     `go()` that runs the flash's programs.
     """
     control.connect(port)
+    try:
+        _load(main_globals)
+    except ValueError as er:  # a setting of the board that cannot be
+        control.fail(str(er))
+
+
+def _load(main_globals):
     settings = emu.settings
     host, conductor_port = settings["conductor"]
     clock.join(host, conductor_port, settings["name"])
@@ -48,12 +55,15 @@ def prepare(port, main_globals):
 
 
 def _trim(free_bytes):
-    """Leave exactly so much free heap, by one object that takes the rest."""
-    global _ballast
+    """Leave so much free heap, at most 512 bytes less, in one piece as far as that is possible."""
+    free_bytes -= 256
     gc.collect()
     gc.collect()
-    surplus = gc.mem_free() - free_bytes - 64
-    if surplus < 0:
+    if gc.mem_free() < free_bytes:
         raise MemoryError("the interpreter's heap is too small for the emulator itself")
-    _ballast = bytearray(surplus)
+    # Small pieces, as the lowest free addresses are given first: they fill the gaps that loading
+    # left, and the firmware gets the unbroken rest.
+    for piece_bytes in (1024, 64):
+        while gc.mem_free() > free_bytes + 2 * piece_bytes:
+            _ballast.append(bytearray(piece_bytes))
     gc.collect()
