@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import subprocess
 import time
 
 import paho.mqtt.client as paho
@@ -14,8 +15,10 @@ from firmware.link import uplink as uplink_module
 from firmware.link.uplink import BATCH_BYTES, BATCH_RECORDS, Uplink
 from firmware.storage import journal as journal_module
 from firmware.storage.journal import Journal
-from host_tests.system.test_mqtt_client import WAIT_S, Broker
+from host_tests.fakes.interpreters import micropython
+from host_tests.system.test_mqtt_client import ROOT, WAIT_S, Broker
 
+SCRIPT = ROOT / "host_tests" / "vm" / "scripts" / "uplink.py"
 METER = "JH-1"
 KEY = bytes(32)
 UTC_MS = 1_767_600_000_123
@@ -355,3 +358,21 @@ def test_wifi_is_joined_first_and_a_restarted_broker_is_met_again(tmp_path, brok
     bench.run(scenario)
     assert wlan.calls == [("active", True), ("connect", "home", "secret")]
     assert {r["seq"] for r in gateway.records} == {1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("bits", [64, 32])
+def test_the_same_uplink_drains_a_backlog_on_micropython(tmp_path, broker, gateway, bits):
+    heap = f"heapsize={110 * bits // 32}k"
+    run = subprocess.run(
+        [*micropython(bits), "-X", heap, SCRIPT, ROOT, str(broker.port), tmp_path / "data", "200"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    result = json.loads(run.stdout)
+    assert [record["detail"] for record in gateway.records] == list(range(200))
+    assert (result["resent"], result["refused"]) == (0, 0)
+    assert UTC_MS <= result["utc_ms"] < UTC_MS + 2_000
+    assert result["uplink_bytes"] < 8_000 * bits // 32
