@@ -417,6 +417,8 @@ class EmulatedBoard:
             process.kill()
             process.wait()
         self._drain_console()
+        if self._partial_line:
+            self._log_lines(b"\n")  # the next run begins a line of its own
         if self._vm is not None:
             self._read_lines(self._vm)  # what it told before it ended
             self._drop(self._vm)

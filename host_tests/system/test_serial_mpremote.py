@@ -331,7 +331,7 @@ def test_friendly_prompt(make_board):
     assert terminal.read_until(b">>> ") == b"1 + 1\r\n2\r\n>>> "
     terminal.type(b"prinx\x08t('a')\r")
     assert b"\r\na\r\n>>> " in terminal.read_until(b">>> ")
-    terminal.type(b"for i in range(2):\rprint(i)\r\r\r")
+    terminal.type(b"for i in range(2):\rprint(i)\r\r")
     assert b"\r\n0\r\n1\r\n>>> " in terminal.read_until(b">>> ")
     terminal.type(b"x = (1,\r2)\r")
     terminal.read_until(b">>> ")
