@@ -2,7 +2,7 @@
 
 Replays the ledger records into `firmware.credit.account.Account` and compares with the balance that
 the meter wrote into each record. Runs behind the ingest, in its own worker, and on request.
-Tests: host_tests/gateway/test_audit.py.
+Tests: host_tests/gateway/test_ingest.py.
 """
 
 from __future__ import annotations

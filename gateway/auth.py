@@ -1,6 +1,6 @@
 """Who may use an HTTP service of ours: without a token this computer, with one its bearer.
 
-Tests: host_tests/gateway/test_auth.py.
+Tests: host_tests/gateway/test_api.py.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -189,10 +189,13 @@ class Broker:
         with self._files_lock:
             users = {GATEWAY_USER: self._own_hash, **self._users()}
             passwords = "".join(f"{user}:{hashed}\n" for user, hashed in users.items())
-            listeners = f"listener {self.address.port} {self.address.host}"
+            listeners = (
+                f"listener {self.address.port} {self.address.host}\nuse_username_as_clientid true"
+            )
             if self._tls is not None:
                 listeners += (
                     f"\nlistener {self._tls.port} {self.address.host}"
+                    "\nuse_username_as_clientid true"
                     f"\ncertfile {self._tls.certificate}\nkeyfile {self._tls.key}"
                 )
             user = self._run_as
@@ -258,7 +261,13 @@ class Broker:
 
     def _listen(self, child: subprocess.Popen[str]) -> None:
         assert child.stderr is not None  # a pipe was asked for
-        for line in child.stderr:
+        with child.stderr:
+            self._read_log(child.stderr)
+        child.wait()
+        self._worker.wake()
+
+    def _read_log(self, lines: Iterable[str]) -> None:
+        for line in lines:
             text = line.strip().split(": ", 1)[-1]
             self._last_words = [*self._last_words[-4:], text]
             if text.startswith("mosquitto version") and text.endswith(" running"):
@@ -275,8 +284,6 @@ class Broker:
                 log.warning("mosquitto: %s", text)
             else:
                 log.debug("mosquitto: %s", text)
-        child.wait()
-        self._worker.wake()
 
 
 def _nothing() -> None:

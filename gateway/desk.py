@@ -3,7 +3,7 @@
 One worker for all meters. An order goes out when its meter is online, again on every reconnect
 and after a time-out, always under the same id and counter. While a live meter owes an answer,
 simulated time is held; a meter that stays deaf for `HELD_ATTEMPTS` publications no longer stops the
-clock. Tests: host_tests/gateway/test_desk.py.
+clock. Tests: host_tests/gateway/test_orders.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Idempotent: a record is known by (meter, store, boot, seq), a recharge state by (recharge, state).
 The same identity with other content is answered 409 and changes nothing. For the demo and for
 tests; it has a database of its own and no clock, because each item carries its times.
-Tests: host_tests/gateway/test_headend.py.
+Tests: host_tests/gateway/test_upstream.py.
 """
 
 from __future__ import annotations

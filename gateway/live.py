@@ -2,7 +2,7 @@
 
 Everything carries a version that grows with each change, so that a stream sends only what is new.
 Registers never go back here: the largest value of one boot is the floor (SPEC 2.2).
-Tests: host_tests/gateway/test_live.py.
+Tests: host_tests/gateway/test_ingest.py.
 """
 
 from __future__ import annotations
@@ -88,13 +88,16 @@ class LiveBoard:
     def records(self, meter: str, new: list[dict[str, Any]], now_utc_ms: int) -> None:
         """Records were committed."""
         change: dict[str, Any] = {"last_seen_utc_ms": now_utc_ms}
+        live = self._values.get(meter)
         for record in new:
-            # A live value is newer than any record that is still being delivered.
-            if meter not in self._values and "balance_mp" in record:
+            self._add_event(meter, record)
+            # Records of a backlog are older than the live values that overtook them.
+            if live and (record["boot"], record["up_s"]) < (live.boot, live.up_s):
+                continue
+            if "import_wh" in record and "balance_mp" in record:
                 change["balance_mp"] = record["balance_mp"]
                 change["balance_rupees"] = words.rupees(record["balance_mp"])
-                if "import_wh" in record:
-                    change["import_wh"] = record["import_wh"]
+                change["import_wh"] = record["import_wh"]
             if record["type"] == "relay":
                 change.update(
                     state=record["state"],
@@ -102,7 +105,6 @@ class LiveBoard:
                     contact=record["contact"],
                     reason_words=words.REASONS[record["reason"]],
                 )
-            self._add_event(meter, record)
         self._change(meter, change)
 
     def restore(self, meter: str, records: list[dict[str, Any]]) -> None:

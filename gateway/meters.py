@@ -2,7 +2,7 @@
 
 Keys are opened once at the start and live in memory; the database holds them sealed. The
 configuration's ranges are the firmware's own (`firmware.core.config`), so that no meter is ever
-provisioned with a document that it would refuse. Tests: host_tests/gateway/test_meters.py.
+provisioned with a document that it would refuse. Tests: host_tests/gateway/test_api.py.
 """
 
 from __future__ import annotations

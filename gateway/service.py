@@ -229,7 +229,6 @@ class Gateway:
         self._undo.append(lambda: self._stop_serving(server, thread))
         host, port = listening.getsockname()[:2]
         self.http_url = f"http://{host}:{port}"
-        log.info("page and API on %s", self.http_url)
 
     def _stop_serving(self, server: uvicorn.Server, thread: threading.Thread) -> None:
         server.should_exit = True
@@ -245,6 +244,7 @@ class Gateway:
             "broker_port": self.broker_address.port,
         }
         write_private(self._settings.folder / RUN_FILE, json.dumps(run, indent=1).encode())
+        log.info("page and API on %s", self.http_url)
 
     # Called from other threads.
 

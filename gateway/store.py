@@ -3,7 +3,7 @@
 SQLite with a write-ahead log, synchronous=FULL and foreign keys. Beside it lies a marker file with
 the database's random id: a database that is missing, empty or another one where the marker says
 that there was one is an error. Writing is `gateway.writer`'s alone; this module gives out reading
-connections. Tests: host_tests/gateway/test_store.py.
+connections. Tests: host_tests/gateway/test_service.py.
 """
 
 from __future__ import annotations

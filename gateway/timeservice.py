@@ -1,7 +1,7 @@
 """Answers a meter's question for the time at once, from the gateway's clock (SPEC 2.5).
 
 Runs in the network thread: an answer that waited behind a commit would be late by its length.
-Tests: host_tests/gateway/test_timeservice.py.
+Tests: host_tests/gateway/test_ingest.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The network thread only hands messages over (`on_message` must be quick). QoS 1 messages are
 acknowledged to the broker by `acknowledge`, which the writer calls after its commit. Reconnecting
 is done here and not by paho, because waits go through the clock.
-Tests: host_tests/gateway/test_transport.py.
+Tests: host_tests/gateway/test_broker.py.
 """
 
 from __future__ import annotations

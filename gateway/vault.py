@@ -1,7 +1,7 @@
 """Secrets at rest: meters' keys are sealed under a secret file kept apart from the database.
 
 The secret file is created once, mode 600; a database whose secret vanished is an error, because a
-new secret could never open the old keys. Tests: host_tests/gateway/test_store.py.
+new secret could never open the old keys. Tests: host_tests/gateway/test_service.py.
 """
 
 from __future__ import annotations

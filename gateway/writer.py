@@ -3,7 +3,7 @@
 Everything that writes goes through here. What is waiting when the thread looks is done in one
 transaction; only after its commit are messages acknowledged, futures answered and others told.
 If the commit fails (disk full), messages are kept and tried again; jobs are told so at once.
-Tests: host_tests/gateway/test_writer.py.
+Tests: host_tests/gateway/test_ingest.py.
 """
 
 from __future__ import annotations

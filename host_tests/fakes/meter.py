@@ -43,9 +43,7 @@ class FakeMeter:
         self.changed = threading.Condition()
         self._nonce = None
         self._sent_to = 0
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=self.id, clean_session=False
-        )
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=self.id, clean_session=False)
         client.reconnect_delay_set(1, 1)
         client.username_pw_set(config["broker"]["user"], config["broker"]["password"])
         client.will_set(codec.topic(self.id, "link"), b"offline", 1, retain=True)
@@ -56,18 +54,28 @@ class FakeMeter:
         self.client = client
         self.record("tariff", document=config["tariff"])
         self.record(
-            "credit", kind="opening", id="opening", counter=0,
+            "credit",
+            kind="opening",
+            id="opening",
+            counter=0,
             amount_mp=config["opening_balance_mp"],
         )
 
     # What a test does with it.
 
     def connect(self):
-        """Connect and wait until the subscriptions stand."""
+        """Connect, wait until the subscriptions stand and the journal is acknowledged."""
         self.client.connect(self.config["broker"]["host"], self.config["broker"]["port"], 30)
         self.client.loop_start()
         self.wait_for(lambda: self.connected or self.refused)
+        if self.connected and self.send_records:
+            self.wait_for(lambda: self.acked >= len(self.journal))
         return self
+
+    def connect_without_waiting(self):
+        """Connect; the gateway may die under it."""
+        self.client.connect(self.config["broker"]["host"], self.config["broker"]["port"], 30)
+        self.client.loop_start()
 
     def vanish(self):
         """The connection breaks without a goodbye: the broker sends the will."""
@@ -114,8 +122,14 @@ class FakeMeter:
         self.import_wh += energy_wh
         self.utc_s += 1800
         return self.record(
-            "block", start_utc_s=self.utc_s - 1800, length_s=1800, energy_wh=energy_wh,
-            voltage_mv=230000, current_ma=1000, power_max_w=300, supply_s=1800,
+            "block",
+            start_utc_s=self.utc_s - 1800,
+            length_s=1800,
+            energy_wh=energy_wh,
+            voltage_mv=230000,
+            current_ma=1000,
+            power_max_w=300,
+            supply_s=1800,
         )
 
     def event(self, code, detail=0):
@@ -141,13 +155,28 @@ class FakeMeter:
 
     def send_live(self, **changes):
         live = {
-            "v": 1, "store": self.store, "boot": self.boot, "up_s": len(self.journal) + 1,
-            "utc_s": self.utc_s, "time_valid": 1, "voltage_mv": 230000, "current_ma": 1000,
-            "power_mw": 230000, "import_wh": self.import_wh,
-            "balance_mp": self.account.balance_mp(self.import_wh), "state": "connected",
-            "contact": 1, "reason": "", "credit": "in_credit", "grace_s": 86400,
-            "earliest_cut_utc_s": 0, "tariff": self.config["tariff"]["id"], "tariff_version": 1,
-            "waiting": len(self.journal) - self.acked, "firmware": "0.1.0", **changes,
+            "v": 1,
+            "store": self.store,
+            "boot": self.boot,
+            "up_s": len(self.journal),
+            "utc_s": self.utc_s,
+            "time_valid": 1,
+            "voltage_mv": 230000,
+            "current_ma": 1000,
+            "power_mw": 230000,
+            "import_wh": self.import_wh,
+            "balance_mp": self.account.balance_mp(self.import_wh),
+            "state": "connected",
+            "contact": 1,
+            "reason": "",
+            "credit": "in_credit",
+            "grace_s": 86400,
+            "earliest_cut_utc_s": 0,
+            "tariff": self.config["tariff"]["id"],
+            "tariff_version": 1,
+            "waiting": len(self.journal) - self.acked,
+            "firmware": "0.1.0",
+            **changes,
         }
         self.send("live", codec.encode(live), qos=0)
 
@@ -224,7 +253,10 @@ class FakeMeter:
                 answer.update(result="range", field="amount_mp")
                 return answer
             self.record(
-                "credit", kind="recharge", id=order["id"], counter=order["counter"],
+                "credit",
+                kind="recharge",
+                id=order["id"],
+                counter=order["counter"],
                 amount_mp=order["amount_mp"],
             )
         elif order["kind"] == "tariff":
@@ -234,7 +266,8 @@ class FakeMeter:
             return answer
         self.highest = order["counter"]
         answer.update(
-            result="accepted", balance_mp=self.account.balance_mp(self.import_wh),
+            result="accepted",
+            balance_mp=self.account.balance_mp(self.import_wh),
             highest=self.highest,
         )
         self.answers[order["id"]] = answer

@@ -47,7 +47,10 @@ class Bench:
         self.folder = folder
         self.clock = clock
         self.settings = Settings(
-            folder=folder, http_port=0, broker_port=0, broker_command=mosquitto_or_skip(),
+            folder=folder,
+            http_port=0,
+            broker_port=0,
+            broker_command=mosquitto_or_skip(),
             **settings,
         )
         self.meters = []
@@ -75,8 +78,11 @@ class Bench:
 
     def register(self, meter="JH-0001", **members):
         body = {
-            "id": meter, "consumer": "Asha Devi", "tariff": TARIFF,
-            "opening_balance_mp": 10_000_000, **members,
+            "id": meter,
+            "consumer": "Asha Devi",
+            "tariff": TARIFF,
+            "opening_balance_mp": 10_000_000,
+            **members,
         }
         response = self.http.post("/api/meters", json=body)
         assert response.status_code == 201, response.text
@@ -90,7 +96,8 @@ class Bench:
 
     def recharge(self, amount_mp=5_000_000, meter="JH-0001", key="k-1"):
         return self.http.post(
-            f"/api/meters/{meter}/recharges", json={"amount_mp": amount_mp},
+            f"/api/meters/{meter}/recharges",
+            json={"amount_mp": amount_mp},
             headers={"Idempotency-Key": key},
         )
 
