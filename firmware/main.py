@@ -70,6 +70,7 @@ def run():
     except (ConfigError, TariffError, CodecError) as error:
         print("no meter: %s" % error)
         return
+    gc.threshold(-1)
     watchdog = board.watchdog(max(_WATCHDOG_MS, 3 * config.sample_period_ms))
     try:
         asyncio.run(_run(board, meter, uplink, watchdog))
@@ -110,7 +111,9 @@ def _assemble(board, config):
         if meter.set_time(utc_ms):
             board.rtc.set_utc_s(utc_ms // 1000)
 
-    uplink = Uplink(config, meter, set_time, board.wlan, board.answer, os.urandom)
+    uplink = Uplink(
+        config, meter, set_time, board.wlan, board.answer, os.urandom, time.ticks_ms
+    )
     return meter, uplink
 
 
@@ -137,7 +140,7 @@ async def _sample(board, meter, sensor, uplink, watchdog):
     since_good_ms = -1  # none yet
     until_verify = 0
     configured = False
-    minute = -1
+    minute = None
     while True:
         now = time.ticks_ms()
         dt_ms = time.ticks_diff(now, before)
@@ -171,7 +174,9 @@ async def _sample(board, meter, sensor, uplink, watchdog):
         meter.tick(dt_ms)
         watchdog.feed()
         this_minute = (meter.clock.utc_s() or meter.clock.up_s()) // 60
-        if this_minute != minute:
+        if minute is None:
+            minute = this_minute  # nothing measured yet
+        elif this_minute != minute:
             minute = this_minute
             meter.log(meter.status_line(uplink.connected, uplink.waiting()))
             if board.status_led:

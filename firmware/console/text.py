@@ -23,12 +23,12 @@ WORDS = {
 
 def fixed(value, divisor, digits):
     """`value / divisor` with `digits` decimals, cut off towards zero; divisor a power of ten."""
-    sign = "-" if value < 0 else ""
-    value = abs(value)
     scale = 1
     for _ in range(digits):
         scale *= 10
-    return "%s%d.%0*d" % (sign, value // divisor, digits, value % divisor * scale // divisor)
+    shown = abs(value) * scale // divisor
+    sign = "-" if value < 0 and shown else ""
+    return "%s%d.%0*d" % (sign, shown // scale, digits, shown % scale)
 
 
 def rupees(amount_mp, digits=2):

@@ -1,0 +1,1 @@
+"""The main job as a show: broker, gateway, utility and meters on one clock, and its check."""
