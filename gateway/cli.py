@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import typer
 
+import boards.emulated.cli
+import demo.cli
 from gateway import client_cli, run_cli
 
 app = typer.Typer(
@@ -22,19 +24,8 @@ app.add_typer(run_cli.headend, name="headend")
 app.add_typer(client_cli.meter, name="meter")
 app.command("recharge")(client_cli.recharge)
 
-# Development only: these rooms are being written.
-try:
-    from boards.emulated import cli as board_cli
-except ImportError:
-    pass
-else:
-    app.add_typer(board_cli.app, name="board")
-try:
-    from demo import cli as demo_cli
-except ImportError:
-    pass
-else:
-    app.add_typer(demo_cli.app, name="demo")
+app.add_typer(boards.emulated.cli.app, name="board")
+app.add_typer(demo.cli.app, name="demo")
 
 if __name__ == "__main__":
     app()

@@ -22,7 +22,7 @@ class FaultyHeadend:
         self.fail = lambda number, path, body: None
         self.requests = []
         self._listening = auth.listen("127.0.0.1", 0, "")
-        self.url = "http://127.0.0.1:%d" % self._listening.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         self._server = auth.server(self)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._listening]}, daemon=True

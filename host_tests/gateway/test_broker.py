@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
@@ -101,14 +102,13 @@ def test_a_client_id_of_another_does_not_push_it_off(bench, port):
 def test_it_listens_on_its_own_port_only(bench, port):
     """A setting above the first listener opens the default port as well (mosquitto 2.0)."""
     pid = bench.gateway.broker.pid
-    inodes = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+    inodes = {str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()}
     listening = set()
     for name in ("tcp", "tcp6"):
-        with open(f"/proc/{pid}/net/{name}") as file:
-            for line in file.readlines()[1:]:
-                fields = line.split()
-                if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
-                    listening.add(int(fields[1].rsplit(":", 1)[1], 16))
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                listening.add(int(fields[1].rsplit(":", 1)[1], 16))
     assert listening == {port}
 
 

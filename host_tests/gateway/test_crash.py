@@ -1,4 +1,4 @@
-"""SIGKILL of the gateway's process at the worst moments: nothing lost, nothing twice, no child left."""
+"""SIGKILL of the gateway at the worst moments: nothing lost, nothing twice, no child left."""
 
 import json
 import os

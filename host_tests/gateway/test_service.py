@@ -1,4 +1,4 @@
-"""The gateway as a whole: a meter's records and recharges through real broker, database and HTTP."""
+"""The gateway as a whole: records and recharges through real broker, database and HTTP."""
 
 import sqlite3
 

@@ -1,0 +1,62 @@
+"""Words and amounts for people."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firmware.core.records import CAUSES, CREDIT_KINDS, REASONS, STATES
+from gateway import words
+from gateway.errors import FieldError
+
+
+@pytest.mark.parametrize(
+    ("amount_mp", "text"),
+    [
+        (0, "0.00"),
+        (499, "0.00"),
+        (500, "0.01"),
+        (-499, "0.00"),
+        (-500, "-0.01"),
+        (1_234_567, "12.35"),
+        (-10_000_000, "-100.00"),
+        (10_000_000_000, "100000.00"),
+    ],
+)
+def test_rupees(amount_mp, text):
+    assert words.rupees(amount_mp) == text
+
+
+@given(st.integers(0, 10**9))
+def test_rupees_there_and_back(paise):
+    assert words.parse_rupees(words.rupees(paise * 1000), "rupees") == paise * 1000
+
+
+@given(st.text(max_size=12))
+def test_whatever_is_typed_is_an_amount_or_a_field_error(text):
+    try:
+        assert words.parse_rupees(text, "rupees") >= 0
+    except FieldError as error:
+        assert error.field == "rupees"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "unknown length"), (90, "90 s"), (600, "10 min"), (86400, "24 h"), (9000, "2 h 30 min")],
+)
+def test_span(seconds, text):
+    assert words.span(seconds) == text
+
+
+def test_every_word_of_the_wire_has_words():
+    assert set(words.STATES) == set(STATES)
+    assert set(words.CAUSES) == set(CAUSES)
+    assert set(REASONS) <= set(words.REASONS)
+    base = {"balance_mp": 1, "amount_mp": 1, "reason": "credit", "firmware": "x"}
+    for kind in CREDIT_KINDS:
+        assert words.describe({**base, "type": "credit", "kind": kind})
+    for state in STATES:
+        assert words.describe({**base, "type": "relay", "state": state})
+    for cause in CAUSES:
+        assert words.describe({**base, "type": "boot", "cause": cause})
+    assert words.describe({"type": "event", "code": 64000, "detail": 7}) == "event 64000 (7)"
+    assert words.describe({"type": "block"}) == ""
