@@ -33,8 +33,8 @@ log = logging.getLogger("gateway.broker")
 GATEWAY_USER = "bijli.gateway"
 """The dot keeps it apart from every meter id."""
 
-READY_TIMEOUT_MS = 15_000
-RELOAD_TIMEOUT_MS = 3_000
+READY_TIMEOUT_S = 15
+RELOAD_TIMEOUT_S = 3
 BACKOFF_MIN_MS = 500
 BACKOFF_MAX_MS = 30_000
 STEADY_MS = 60_000
@@ -128,7 +128,7 @@ class Broker:
         self._files_lock = threading.Lock()
         self._reload_lock = threading.Lock()
         self._reloaded = threading.Event()
-        self._on_change: Callable[[], None] = _nothing  # somebody waits for the start
+        self._changed = threading.Condition()
         self.restarts = 0
         self._thread = threading.Thread(target=self._supervise, name="broker", daemon=True)
 
@@ -136,7 +136,7 @@ class Broker:
         """Write the configuration, start the child, wait until it listens. Raises BrokerError."""
         self.write_files()
         self._thread.start()
-        self._await(self._ready, READY_TIMEOUT_MS)
+        self._await(self._ready, READY_TIMEOUT_S)
         if not self._ready.is_set():
             words = "; ".join(self._last_words) or "it said nothing"
             raise BrokerError(f"mosquitto does not start: {words}")
@@ -153,22 +153,25 @@ class Broker:
                 return
             self._reloaded.clear()
             child.send_signal(signal.SIGHUP)
-            self._await(self._reloaded, RELOAD_TIMEOUT_MS)
+            self._await(self._reloaded, RELOAD_TIMEOUT_S)
             if not self._reloaded.is_set():
                 log.warning("mosquitto did not say that it read its configuration again")
 
-    def _await(self, event: threading.Event, timeout_ms: int) -> None:
-        """Wait, with simulated time held, until `event`, the child's end or the time-out."""
-        waiter = self._clock.worker("broker-wait")
-        self._on_change = waiter.wake
-        until_ms = self._clock.utc_ms() + timeout_ms
-        try:
-            while not (event.is_set() or self._failed.is_set() or self._stop.is_set()):
-                if not waiter.wait(until_ms, hold=True):
-                    return
-        finally:
-            self._on_change = _nothing
-            waiter.close()
+    def _await(self, event: threading.Event, timeout_s: int) -> None:
+        """Wait until `event`, the child's end or the time-out; simulated time stands still.
+
+        Real time, as for a socket: a process that does not answer is no event of the simulated
+        world.
+        """
+        with self._clock.busy(), self._changed:
+            self._changed.wait_for(
+                lambda: event.is_set() or self._failed.is_set() or self._stop.is_set(), timeout_s
+            )
+
+    def _tell(self, event: threading.Event) -> None:
+        with self._changed:
+            event.set()
+            self._changed.notify_all()
 
     def stop(self) -> None:
         """End the child; afterwards nothing of it is left."""
@@ -222,8 +225,7 @@ class Broker:
                 child = self._spawn()
             except OSError as error:
                 self._last_words = [str(error)]
-                self._failed.set()
-                self._on_change()
+                self._tell(self._failed)
                 log.error("mosquitto cannot be started: %s", error)
             else:
                 while child.poll() is None and not self._stop.is_set():
@@ -233,8 +235,7 @@ class Broker:
                     end(child)
                     return
                 log.error("mosquitto ended with code %s; starting it again", child.returncode)
-                self._failed.set()
-                self._on_change()
+                self._tell(self._failed)
             now_ms = self._clock.utc_ms()
             if now_ms - started_ms > STEADY_MS:
                 backoff_ms = BACKOFF_MIN_MS
@@ -273,21 +274,15 @@ class Broker:
             if text.startswith("mosquitto version") and text.endswith(" running"):
                 log.info("%s on %s:%d", text, self.address.host, self.address.port)
                 self._failed.clear()
-                self._ready.set()
-                self._on_change()
+                self._tell(self._ready)
             elif text.startswith("Reloading config"):
                 # Said before the files are read, but by the one thread that also serves
                 # connections: whoever connects from now on meets the new ones.
-                self._reloaded.set()
-                self._on_change()
+                self._tell(self._reloaded)
             elif text.startswith(("Error", "Warning")):
                 log.warning("mosquitto: %s", text)
             else:
                 log.debug("mosquitto: %s", text)
-
-
-def _nothing() -> None:
-    """What a change of the child's state means when nobody waits for its start."""
 
 
 def die_with_parent() -> Callable[[], None] | None:

@@ -23,6 +23,7 @@ from gateway.errors import GatewayError, StartError
 from gateway.headend import Ledger
 from gateway.headend import make_app as make_headend
 from gateway.service import Gateway, Settings
+from gateway.vault import write_private
 from toolchain import locate
 
 gateway = typer.Typer(help="The gateway of a group of meters.", no_args_is_help=True)
@@ -216,7 +217,7 @@ def run_headend(
     host, port = listening.getsockname()[:2]
     logging.getLogger("headend").info("page and API on http://%s:%d", host, port)
     if port_file is not None:
-        port_file.write_text(f"http://{host}:{port}\n", "utf-8")
+        write_private(port_file, f"http://{host}:{port}\n".encode())
     in_order = wait_for_end()
     server.should_exit = True
     thread.join(timeout=3)
