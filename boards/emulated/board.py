@@ -1,13 +1,15 @@
 """The emulated board's supervisor: power, serial port, and what outlives the interpreter.
 
-One thread per board does all the work (`_Loop` style: a selector, timers, a queue of calls from
-other threads), so that the order of bytes, interrupts and resets is decided in one place.
+One thread per board does all the work (a selector, timers, a queue of calls from other threads),
+so that the order of bytes, interrupts and resets is decided in one place. Callbacks run in that
+thread: they must not call the board's methods.
 Tests: host_tests/system/test_serial_mpremote.py, test_power.py.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import json
 import logging
@@ -62,7 +64,8 @@ class EmulatedBoard:
     """One emulated board in `folder` (made if missing), known to the conductor as `name`.
 
     conductor: its (host, port). heap_kb: free heap of the firmware on 32 bits (twice as much on
-    64). bits: 32 or 64, of the interpreter. settings: the world and the chips, see README.md;
+    64). bits: 32 or 64, of the interpreter (default: 32 if there is one). settings: the world and
+    the chips, see README.md;
     `seed` among them. Raises ValueError for values out of range.
     """
 
@@ -74,11 +77,11 @@ class EmulatedBoard:
         *,
         settings: Mapping[str, Any] | None = None,
         heap_kb: int = HEAP_KB,
-        bits: int = 32,
+        bits: int | None = None,
     ) -> None:
         if not re.fullmatch(r"[!-~]{1,64}", name):
             raise ValueError("name: 1 to 64 printable characters without spaces")
-        if bits not in EMULATOR_HEAP_KB:
+        if bits is not None and bits not in EMULATOR_HEAP_KB:
             raise ValueError("bits: 32 or 64")
         low, high = HEAP_KB_RANGE
         if not low <= heap_kb <= high:
@@ -90,9 +93,8 @@ class EmulatedBoard:
         self.powered = False
         self._conductor = conductor
         self._settings = dict(settings or {})
-        self._heap_kb = heap_kb if bits == 32 else 2 * heap_kb
-        self._bits = bits
-        self._interpreter = locate.micropython(bits=bits)
+        self._interpreter, self._bits = _interpreter(bits)
+        self._heap_kb = heap_kb * self._bits // 32
 
         self._lines: collections.deque[str] = collections.deque(maxlen=5000)
         self._line_count = 0
@@ -104,6 +106,7 @@ class EmulatedBoard:
         self._timers: dict[str, tuple[float, Callable[[], None]]] = {}
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._image = contextlib.ExitStack()  # our claim to the flash image
         self._process: subprocess.Popen[bytes] | None = None
         self._started_s = 0.0
         self._quick_ends = 0
@@ -134,11 +137,15 @@ class EmulatedBoard:
         Raises BoardError when the interpreter does not come up.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        flashing.prepare_image(self.folder / "flash.bin")
+        self._image.enter_context(flashing.use_image(self.folder / "flash.bin"))
         self._emulator = flashing.emulator_files()
         hardware = self.folder / "hardware.json"
         if hardware.exists():
-            self._kept["power"] = json.loads(hardware.read_text())
+            try:
+                self._kept["power"] = json.loads(hardware.read_text())
+            except ValueError:
+                self._image.close()
+                raise BoardError(f"{hardware} is not JSON") from None
         self._open()
         self._thread = threading.Thread(target=self._run, name=f"board {self.name}", daemon=True)
         self._thread.start()
@@ -161,6 +168,7 @@ class EmulatedBoard:
             self._thread.join()
             self._thread = None
             self._close()
+            self._image.close()
 
     def __enter__(self) -> EmulatedBoard:
         return self.start()
@@ -483,7 +491,9 @@ class EmulatedBoard:
                 try:
                     message = json.loads(line)
                 except ValueError:
-                    log.warning("%s: not a line of JSON on the control socket", self.name)
+                    message = None
+                if not isinstance(message, dict):
+                    log.warning("%s: not a JSON object on the control socket", self.name)
                     self._drop(sock)
                     return
                 if sock is self._vm or message.get("event") == "hello":
@@ -537,6 +547,8 @@ class EmulatedBoard:
             elif isinstance(command, str):
                 self._ask_vm(command, message, answer)
                 return
+            else:
+                raise BoardError('a command is {"do": NAME, ...}')
             answer({})
         except BoardError as er:
             answer({"error": str(er)})
@@ -790,6 +802,16 @@ class EmulatedBoard:
         if not termios.tcgetattr(self._slave)[3] & termios.ICANON:
             return  # as we or the client set it
         tty.setraw(self._slave, termios.TCSANOW)
+
+
+def _interpreter(bits: int | None) -> tuple[list[str], int]:
+    """Command and word size; 32 bits is the chip's size, and faster."""
+    if bits is None:
+        try:
+            return locate.micropython(bits=32), 32
+        except locate.ToolMissing:
+            bits = 64
+    return locate.micropython(bits=bits), bits
 
 
 class _Watch:

@@ -107,7 +107,9 @@ def run(
         Path | None, typer.Option(help="config.json of the meter, for a flash that has none.")
     ] = None,
     heap_kb: Annotated[int, typer.Option(help="Free heap of the firmware, 32 to 8192")] = HEAP_KB,
-    bits: Annotated[int, typer.Option(help="Interpreter: 32 (as the chip) or 64.")] = 32,
+    bits: Annotated[
+        int | None, typer.Option(help="Interpreter: 32 (as the chip) or 64; default 32 if there.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Name for the conductor.")] = "board",
     conductor: Annotated[
         str | None, typer.Option(help="HOST:PORT of a running conductor to join.")
@@ -118,7 +120,7 @@ def run(
 ) -> None:
     """Run one emulated board until Ctrl-C; its console goes to standard output."""
     logging.basicConfig(format="[board] %(message)s")
-    if bits not in (32, 64):
+    if bits not in (None, 32, 64):
         raise typer.BadParameter(f"{bits} is not 32 or 64", param_hint="--bits")
     for option, value, (low, high) in (
         ("--seed", seed, (0, SEED_MAX)),

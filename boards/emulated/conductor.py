@@ -20,16 +20,29 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 CAP_S = 10.0  # a participant that is busy or holds longer (wall clock) is passed over
+AHEAD_MS = 60_000  # how far a participant may go by itself while nobody else has anything to do
 LAG_LIMIT_S = 1.0  # paced time that stood still makes up for at most this much (wall clock)
 
 Out = list[tuple[int, str]]  # (key of a connection, line for it)
 
 
 class _Participant:
-    __slots__ = ("hold", "idle", "name", "passed_over", "request_id", "since_s", "until_ms")
+    __slots__ = (
+        "ahead_ms",
+        "goes_ahead",
+        "hold",
+        "idle",
+        "name",
+        "passed_over",
+        "request_id",
+        "since_s",
+        "until_ms",
+    )
 
-    def __init__(self, name: str, since_s: float) -> None:
+    def __init__(self, name: str, since_s: float, goes_ahead: bool) -> None:
         self.name = name
+        self.goes_ahead = goes_ahead  # it wants to be told how far it may go by itself
+        self.ahead_ms = 0  # and that is how far
         self.idle = False
         self.request_id = 0
         self.until_ms: int | None = None
@@ -89,7 +102,7 @@ class Timekeeper:
                 self._watchers.add(key)
                 return [(key, "ok")]
             if verb == "join":
-                return self._join(key, words[1], wall_s)
+                return self._join(key, words[1], words[2:] == ["ahead"], wall_s)
         except (IndexError, ValueError) as er:
             if isinstance(er, ValueError) and str(er).startswith("refused"):
                 raise
@@ -133,6 +146,7 @@ class Timekeeper:
             self._flow(wall_s)
         if self.now_ms >= self._target_ms:
             self._grant(wall_s, out)
+            self._let_ahead(out)
             return out, wall_s + self.cap_s
         assert self.rate is not None
         ahead_s = (self._target_ms - self._anchor_ms) / 1000 / self.rate
@@ -159,6 +173,26 @@ class Timekeeper:
                 p.since_s = wall_s
                 self._blocked = True
 
+    def _let_ahead(self, out: Out) -> None:
+        """Tell the only one that has anything to do how long that will stay so.
+
+        It moves its own time up to there without asking, and says `at` before it does anything
+        that another could see. Not in paced time, which the wall clock moves.
+        """
+        if self.rate is not None or len(out) != 1:
+            return
+        key, line = out[0]
+        alone = self._participants[key]
+        if not alone.goes_ahead:
+            return
+        ahead_ms = self.now_ms + AHEAD_MS
+        for p in self._participants.values():
+            if p is not alone and p.until_ms is not None and p.idle:
+                ahead_ms = min(ahead_ms, p.until_ms)
+        if ahead_ms > self.now_ms:
+            alone.ahead_ms = ahead_ms
+            out[0] = (key, f"{line} {ahead_ms}")
+
     def _apply_caps(self, wall_s: float) -> float | None:
         """Who blocks time too long is passed over. Returns when to look again, None: unblocked."""
         at_s = None
@@ -181,11 +215,11 @@ class Timekeeper:
                 at_s = due_s if at_s is None else min(at_s, due_s)
         return at_s
 
-    def _join(self, key: int, name: str, wall_s: float) -> Out:
+    def _join(self, key: int, name: str, goes_ahead: bool, wall_s: float) -> Out:
         if any(p.name == name for p in self._participants.values()):
             raise ValueError(f"refused: {name} takes part already")
         self._expected.pop(name, None)
-        self._participants[key] = _Participant(name, wall_s)
+        self._participants[key] = _Participant(name, wall_s, goes_ahead)
         self._blocked = True
         return [(key, f"now 0 {self.now_ms}")]
 
@@ -208,6 +242,12 @@ class Timekeeper:
                 self._blocked = True
             elif p.until_ms is not None and self._target_ms is not None:
                 self._target_ms = min(self._target_ms, p.until_ms)
+            return []
+        if verb == "at":
+            ms = int(words[1])
+            if ms > p.ahead_ms:
+                raise ValueError
+            self.now_ms = max(self.now_ms, ms)
             return []
         if verb == "busy":
             p.request_id = int(words[1])

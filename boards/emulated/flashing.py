@@ -9,6 +9,8 @@ flash whose power was cut meanwhile. `/data` and `/config.json` belong to the me
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -16,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +98,35 @@ def flash_image(
     """
     folder.mkdir(parents=True, exist_ok=True)
     image = folder / "flash.bin"
-    prepare_image(image)
+    with use_image(image):
+        line = _put_files(image, files, config)
+    if line:
+        say(f"{image}: {line}")
+    return bool(line)
+
+
+@contextlib.contextmanager
+def use_image(image: Path) -> Iterator[None]:
+    """Make a blank (erased) image unless there is one; nobody else may use it meanwhile.
+
+    Raises FlashError if it is in use, or is no image.
+    """
+    size_bytes = 512 * 4096
+    with image.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FlashError(f"{image} is in use: a board runs from it") from None
+        if file.tell() == 0:
+            file.write(b"\xff" * size_bytes)
+            file.flush()
+        elif file.tell() != size_bytes:
+            raise FlashError(f"{image} is not an image of {size_bytes} bytes")
+        yield
+
+
+def _put_files(image: Path, files: Mapping[str, bytes], config: Mapping[str, Any] | None) -> str:
+    """One run of vm/put_files.py; returns what it says it wrote, "" if nothing."""
     with tempfile.TemporaryDirectory(prefix="bijli-flash-") as name:
         staging = Path(name)
         for path, data in files.items():
@@ -107,26 +137,21 @@ def flash_image(
         if config is not None:
             (staging / "config").write_text(json.dumps(config))
         run = subprocess.run(
-            [*locate.micropython(bits=64), "-X", "heapsize=4m", "put_files.py", image, staging],
+            [*_any_interpreter(), "-X", "heapsize=4m", "put_files.py", image, staging],
             cwd=Path(__file__).parent / "vm",
             capture_output=True,
             text=True,
         )
     if run.returncode != 0:
         raise FlashError(f"{image}: {run.stdout}{run.stderr}".rstrip())
-    line = run.stdout.strip()
-    if line:
-        say(f"{image}: {line}")
-    return bool(line)
+    return run.stdout.strip()
 
 
-def prepare_image(image: Path) -> None:
-    """Make a blank (erased) image unless there is one of the right size."""
-    size_bytes = 512 * 4096
-    if not image.exists():
-        image.write_bytes(b"\xff" * size_bytes)
-    elif image.stat().st_size != size_bytes:
-        raise FlashError(f"{image} is not an image of {size_bytes} bytes")
+def _any_interpreter() -> list[str]:
+    try:
+        return locate.micropython(bits=64)
+    except locate.ToolMissing:
+        return locate.micropython(bits=32)
 
 
 def flash_device(

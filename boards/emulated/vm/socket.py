@@ -15,7 +15,7 @@ import io
 import network
 import uselect
 import usocket
-from emu import wiring
+from emu import clock, wiring
 
 AF_INET = usocket.AF_INET
 AF_INET6 = usocket.AF_INET6
@@ -73,6 +73,7 @@ class socket(io.IOBase):
         if not network.online():
             raise OSError(errno.EHOSTUNREACH)
         self._outage = wiring.air.outage
+        clock.tell()
         self.emu_real.connect(address)
 
     def bind(self, address):
@@ -92,6 +93,7 @@ class socket(io.IOBase):
 
     def close(self):
         """As the host's; closing twice does no harm."""
+        clock.tell()
         self.emu_real.close()
 
     def fileno(self):
@@ -132,12 +134,14 @@ class socket(io.IOBase):
         """As the host's: number of bytes taken."""
         if not self._reachable():
             return None
+        clock.tell()
         return self.emu_real.write(buf if size < 0 else memoryview(buf)[:size])
 
     def send(self, buf):
         """As the host's; EAGAIN instead of waiting."""
         if not self._reachable():
             raise OSError(errno.EAGAIN)
+        clock.tell()
         return self.emu_real.send(buf)
 
     def sendall(self, buf):
@@ -149,6 +153,7 @@ class socket(io.IOBase):
         """A datagram; lost in silence without Wi-Fi, as in the air."""
         if not network.online():
             return len(buf)
+        clock.tell()
         return self.emu_real.sendto(buf, address)
 
     def recv(self, size):

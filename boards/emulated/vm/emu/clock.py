@@ -28,6 +28,8 @@ _last_id = 0
 _rest = b""
 _reads = 0
 _held = 0
+_ahead_ms = 0  # so far this board may go without asking: nobody else has anything to do before
+_untold = False  # it has gone there, and the conductor does not know
 _alarms = []  # (ms, fn), earliest first
 _bare = None  # poll set of the two connections alone
 
@@ -40,7 +42,7 @@ def join(host, port, name):
     socket.setsockopt(6, 1, 1)  # IPPROTO_TCP, TCP_NODELAY
     _bare = uselect.poll()
     attach(_bare)
-    socket.send("join %s\n" % name)
+    socket.send("join %s ahead\n" % name)
     _await_answer()
     ticks = ticks_us = 0
 
@@ -89,7 +91,7 @@ def idle(until_ms, poller, alarms=True):
     Returns False when the time has come, True when something is ready (time is then up to date).
     `poller` must have been given to `attach()`. `alarms` False leaves the alarms alone.
     """
-    global _last_id, _reads
+    global _last_id, _reads, _untold
     _reads = 0
     if control.waiting():
         return True
@@ -103,10 +105,13 @@ def idle(until_ms, poller, alarms=True):
             if until_ms is not None and until_ms <= _now_ms:
                 return False
             continue
+        if target is not None and target <= _ahead_ms and not _held:
+            _untold = True
+            _move(target)
+            continue
+        tell()
         _last_id += 1
-        socket.send(
-            "idle %d %s %d\n" % (_last_id, "-" if target is None else target, 1 if _held else 0)
-        )
+        _send("idle %d %s %d\n" % (_last_id, "-" if target is None else target, 1 if _held else 0))
         granted = False
         while not granted:
             answered = other = False
@@ -119,11 +124,19 @@ def idle(until_ms, poller, alarms=True):
                 granted = _read()
             if other and not granted:
                 _last_id += 1
-                socket.send("busy %d\n" % _last_id)
+                _send("busy %d\n" % _last_id)
                 _await_answer()
                 if alarms:
                     _run_alarms()
                 return True
+
+
+def tell():
+    """Say where this board's time is; to be called before anything that another could see."""
+    global _untold
+    if _untold:
+        _untold = False
+        socket.send("at %d\n" % _now_ms)
 
 
 def drop_stale():
@@ -178,12 +191,29 @@ def release_all():
 
 def reborn():
     """Tell the conductor that this run ends and the next comes under the same name."""
-    socket.send("reborn\n")
+    tell()
+    _send("reborn\n")
+
+
+def _send(line):
+    try:
+        socket.send(line)
+    except OSError:
+        control.fail("the conductor is gone")
 
 
 def _run_alarms():
     while _alarms and _alarms[0][0] <= _now_ms:
         _alarms.pop(0)[1]()
+
+
+def _move(ms):
+    global _now_ms, ticks, ticks_us
+    passed_ms = ms - _now_ms
+    if passed_ms > 0:
+        _now_ms = ms
+        ticks = (ticks + passed_ms) & TICKS_MASK
+        ticks_us = (ticks_us + passed_ms * 1000) & TICKS_MASK
 
 
 def _await_answer():
@@ -193,10 +223,10 @@ def _await_answer():
 
 def _read():
     """Take what the conductor sent. True when it answered the last request."""
-    global _rest, _now_ms, ticks, ticks_us
+    global _rest, _ahead_ms
     data = socket.recv(256)
     if not data:
-        raise OSError("the conductor is gone")
+        control.fail("the conductor is gone")
     if _rest:
         data = _rest + data
     answered = False
@@ -204,18 +234,15 @@ def _read():
         end = data.find(b"\n")
         if end < 0:
             break
-        words = data[:end].split()
+        line = data[:end]
+        words = line.split()
         data = data[end + 1 :]
-        if len(words) == 3 and words[0] == b"now":
+        if len(words) >= 3 and words[0] == b"now":
             if int(words[1]) == _last_id:
-                ms = int(words[2])
-                passed_ms = ms - _now_ms
-                if passed_ms > 0:
-                    _now_ms = ms
-                    ticks = (ticks + passed_ms) & TICKS_MASK
-                    ticks_us = (ticks_us + passed_ms * 1000) & TICKS_MASK
+                _move(int(words[2]))
+                _ahead_ms = int(words[3]) if len(words) > 3 else 0
                 answered = True
         else:
-            raise OSError("conductor: " + data.decode())
+            control.fail("the conductor said: " + line.decode())
     _rest = data
     return answered

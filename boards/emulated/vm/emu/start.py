@@ -29,12 +29,6 @@ def _load(main_globals):
     settings = emu.settings
     host, conductor_port = settings["conductor"]
     clock.join(host, conductor_port, settings["name"])
-    if settings["reset_cause"] in ("power", "brownout"):
-        clock.rtc_offset_ms = clock.EPOCH_2000_MS - clock.now_ms()
-        control.keep("rtc_offset_ms", clock.rtc_offset_ms)
-    else:
-        clock.rtc_offset_ms = settings["kept"]["rtc_offset_ms"]
-
     from emu import console, flash, repl, tasks
 
     for name in _MODULES:
