@@ -47,6 +47,7 @@ INTERRUPT_LIMIT_S = 1.0  # after a signal, input goes on even if nobody admits t
 STALL_S = 0.3  # the port took nothing for so long: look whether anybody has it open
 STALL_LIMIT_S = 10.0  # who has it open and takes nothing for so long is no reader
 BACKLOG_BYTES = 65536
+PIPE_BYTES = 65536  # capacity of a pipe, so one read of so much empties it
 WATCHDOG_STALL_S = 5.0
 START_TIMEOUT_S = 20.0
 COMMAND_TIMEOUT_S = 10.0
@@ -65,8 +66,7 @@ class EmulatedBoard:
 
     conductor: its (host, port). heap_kb: free heap of the firmware on 32 bits (twice as much on
     64). bits: 32 or 64, of the interpreter (default: 32 if there is one). settings: the world and
-    the chips, see README.md;
-    `seed` among them. Raises ValueError for values out of range.
+    the chips, see README.md; `seed` among them. Raises ValueError for values out of range.
     """
 
     def __init__(
@@ -714,11 +714,12 @@ class EmulatedBoard:
         self._drain_console()
 
     def _drain_console(self) -> None:
-        while True:
-            try:
-                data = os.read(self._out_r, 65536)
-            except BlockingIOError:
-                break
+        """Take what is in the pipe now: one read, as a program may print faster than we read."""
+        try:
+            data = os.read(self._out_r, PIPE_BYTES)
+        except BlockingIOError:
+            data = b""
+        if data:
             if not self._raw_output:
                 self._log_lines(data)
                 data = _LINE_FEED.sub(b"\r\n", data)

@@ -29,6 +29,11 @@ def _load(main_globals):
     settings = emu.settings
     host, conductor_port = settings["conductor"]
     clock.join(host, conductor_port, settings["name"])
+    # The chip's RTC starts at 2000-01-01 with the power and runs through resets.
+    kept = settings["kept"]
+    clock.rtc_offset_ms = kept.get("rtc_offset_ms", clock.EPOCH_2000_MS - clock.now_ms())
+    control.keep("rtc_offset_ms", clock.rtc_offset_ms)
+
     from emu import console, flash, repl, tasks
 
     for name in _MODULES:
