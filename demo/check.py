@@ -95,7 +95,9 @@ class Check:
                 )
         elif kind == "relay":
             word = "reconnected" if record["contact"] else "disconnected"
-            self.line(utc_ms, f"{word} for {record['reason']}, balance {rupees(record['balance_mp'])}")
+            self.line(
+                utc_ms, f"{word} for {record['reason']}, balance {rupees(record['balance_mp'])}"
+            )
         elif kind == "credit":
             self.line(
                 utc_ms,
@@ -238,15 +240,19 @@ class Check:
             f"{rupees(made['balance_mp'])}; contact closed "
             f"{fixed(closed_ms - began_ms, 1000, 1)} s after the API call",
         )
-        require(set(made["times"]) >= {f"{s}_utc_ms" for s in ("queued", "sent", "confirmed")},
-                "the recharge was queued, sent and confirmed")
+        require(
+            set(made["times"]) >= {f"{s}_utc_ms" for s in ("queued", "sent", "confirmed")},
+            "the recharge was queued, sent and confirmed",
+        )
 
     # --- the accounts --------------------------------------------------------------------------
 
     def judge_balances(self) -> None:
         """Meter, gateway and utility have the same balance, to the milli-paisa."""
         last = self.records[max(self.records)]
-        require(sorted(self.records) == list(range(1, len(self.records) + 1)), "no record is missing")
+        require(
+            sorted(self.records) == list(range(1, len(self.records) + 1)), "no record is missing"
+        )
         answer = self.world.get(f"/api/meters/{self.meter}/balance")
         require(answer["agree"], f"the gateway recomputes another balance: {answer}")
         utility = self.world.headend(f"/v1/meters/{self.meter}/records?limit=1000")

@@ -28,6 +28,8 @@ class Worker:
         self._hold = False
         self._woken = False
         self._closed = False
+        # Of its own: whoever is not concerned sleeps on.
+        self._called = threading.Condition(clock._changed)
 
     def wait(self, until_ms: int | None, hold: bool = False) -> bool:
         """Wait for `wake()` (True) or for the simulated time (False; None: never).
@@ -41,6 +43,9 @@ class Worker:
     def wake(self) -> None:
         """End the `wait()`, from any thread. From now until it waits again time stands still."""
         self._clock._wake(self)
+
+    def _is_due(self) -> bool:
+        return self._until_ms is not None and self._until_ms <= self._clock._now_ms
 
     def close(self) -> None:
         """The thread ends or will not come back: nobody waits for it any more. Idempotent."""
@@ -58,7 +63,8 @@ class ConductedClock:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(None)
         self._lines = self._socket.makefile("rb")
-        self._changed = threading.Condition()
+        self._changed = threading.RLock()
+        self._answered = threading.Condition(self._changed)
         self._workers: list[Worker] = []
         self._busy_count = 0
         self._now_ms = 0
@@ -107,7 +113,7 @@ class ConductedClock:
             if self._gone is None:
                 self._gone = "the clock was closed"
                 self._send("leave")
-            self._changed.notify_all()
+            self._call_all()
         self._shut()
         if threading.current_thread() is not self._thread:
             self._thread.join()
@@ -122,22 +128,22 @@ class ConductedClock:
                 if self._gone is not None:
                     raise ClockGone(self._gone)
                 # Nothing is decided before the conductor has said what time it is.
-                if not self._idle_sent and self._answered_id == self._last_id:
+                if self._is_answered():
                     if worker._woken:
                         worker._waits = worker._woken = False
                         return True
-                    if until_ms is not None and self._now_ms >= until_ms:
+                    if worker._is_due():
                         worker._waits = False
                         return False
-                    self._settle()
-                self._changed.wait()
+                worker._called.wait()
 
     def _wake(self, worker: Worker) -> None:
         with self._changed:
             worker._woken = True
             if worker._waits:
                 self._withdraw()
-            self._changed.notify_all()
+                if self._is_answered():
+                    worker._called.notify()
 
     def _close_worker(self, worker: Worker) -> None:
         with self._changed:
@@ -149,14 +155,21 @@ class ConductedClock:
 
     def _all_wait(self) -> bool:
         return self._busy_count == 0 and all(
-            w._waits and not w._woken and (w._until_ms is None or w._until_ms > self._now_ms)
-            for w in self._workers
+            w._waits and not w._woken and not w._is_due() for w in self._workers
         )
+
+    def _is_answered(self) -> bool:
+        """Whether this process knows what time it is: it is busy, and has been told since when."""
+        return not self._idle_sent and self._answered_id == self._last_id
+
+    def _call_all(self) -> None:
+        self._answered.notify_all()
+        for worker in self._workers:
+            worker._called.notify_all()
 
     def _settle(self) -> None:
         """Say `idle` if it is so and has not been said."""
         if self._gone is not None or self._idle_sent or not self._all_wait():
-            self._changed.notify_all()
             return
         untils = [w._until_ms for w in self._workers if w._until_ms is not None]
         until = str(min(untils)) if untils else "-"
@@ -173,8 +186,8 @@ class ConductedClock:
             self._send(f"busy {self._last_id}")
 
     def _await_answer(self) -> None:
-        while self._gone is None and (self._idle_sent or self._answered_id != self._last_id):
-            self._changed.wait()
+        while self._gone is None and not self._is_answered():
+            self._answered.wait()
         if self._gone is not None:
             raise ClockGone(self._gone)
 
@@ -183,7 +196,7 @@ class ConductedClock:
             self._socket.sendall(line.encode() + b"\n")
         except OSError:
             self._gone = self._gone or "the conductor is gone"
-            self._changed.notify_all()
+            self._call_all()
 
     def _take(self, line: bytes) -> None:
         words = line.decode("ascii", "replace").split()
@@ -204,9 +217,15 @@ class ConductedClock:
                 line = b""
             with self._changed:
                 self._take(line)
-                self._changed.notify_all()
                 if self._gone is not None:
+                    self._call_all()
                     return
+                if self._is_answered():
+                    self._answered.notify_all()
+                    for worker in self._workers:
+                        if worker._waits and (worker._woken or worker._is_due()):
+                            worker._called.notify()
+                    self._settle()
 
     def _shut(self) -> None:
         with contextlib.suppress(OSError):
