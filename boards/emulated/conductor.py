@@ -4,7 +4,8 @@
 come out. `Conductor` is its server: one thread, TCP on loopback.
 
 Invariants: time never goes back; it moves only when every participant is idle, none holds and
-none is expected; it never passes the UNTIL of an idle participant without granting it.
+none is expected; it never passes the UNTIL of an idle participant without granting it. Who goes
+ahead by itself (`_let_ahead`) stays before every UNTIL that was known when it was let go.
 Tests: host_tests/system/test_conductor.py.
 """
 
@@ -248,6 +249,8 @@ class Timekeeper:
             if ms > p.ahead_ms:
                 raise ValueError
             self.now_ms = max(self.now_ms, ms)
+            if self.rate is not None:  # paced since it was let go: pace from where it is
+                self._anchor_ms, self._anchor_s = self.now_ms, wall_s
             return []
         if verb == "busy":
             p.request_id = int(words[1])

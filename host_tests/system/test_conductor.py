@@ -225,6 +225,44 @@ def test_a_rate_that_is_none_is_refused(rate):
         Timekeeper(START_MS, rate)
 
 
+# ---- going ahead ----
+
+
+def test_the_only_one_with_something_to_do_is_told_how_far_it_may_go_by_itself():
+    k = Timekeeper(START_MS)
+    say(k, A, "join a ahead")
+    say(k, B, "join b")
+    say(k, A, f"idle 1 {after(1000)} 0")
+    say(k, B, f"idle 1 {after(5500)} 0")
+    assert k.advance(0.0)[0] == [(A, f"now 1 {after(1000)} {after(5500)}")]
+    say(k, A, f"at {after(4000)}")
+    assert k.now_ms == after(4000)
+    say(k, A, f"idle 2 {after(6000)} 0")
+    assert k.advance(0.0)[0] == [(B, f"now 1 {after(5500)}")]  # b did not ask to be told
+
+
+def test_nobody_goes_ahead_beside_another_or_further_than_it_was_told():
+    k = Timekeeper(START_MS)
+    say(k, A, "join a ahead")
+    say(k, B, "join b ahead")
+    say(k, A, f"idle 1 {after(1000)} 0")
+    say(k, B, f"idle 1 {after(1000)} 0")
+    assert k.advance(0.0)[0] == [(A, f"now 1 {after(1000)}"), (B, f"now 1 {after(1000)}")]
+    with pytest.raises(ValueError, match="refused"):
+        say(k, A, f"at {after(1001)}")
+
+
+def test_paced_time_goes_on_from_where_one_went_ahead():
+    k = Timekeeper(START_MS)
+    say(k, A, "join a ahead")
+    say(k, A, f"idle 1 {after(1000)} 0")
+    assert k.advance(0.0)[0] == [(A, f"now 1 {after(1000)} {after(61_000)}")]
+    k.set_rate(1, 0.0)
+    say(k, A, f"at {after(50_000)}", 0.1)
+    say(k, A, f"idle 2 {after(51_000)} 0", 0.1)
+    assert k.advance(0.1) == ([], pytest.approx(1.1))
+
+
 # ---- the server ----
 
 

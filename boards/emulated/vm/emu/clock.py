@@ -45,6 +45,7 @@ def join(host, port, name):
     socket.send("join %s ahead\n" % name)
     _await_answer()
     ticks = ticks_us = 0
+    control.before_send = tell
 
 
 def attach(poller):
@@ -136,7 +137,7 @@ def tell():
     global _untold
     if _untold:
         _untold = False
-        socket.send("at %d\n" % _now_ms)
+        _send("at %d\n" % _now_ms)
 
 
 def drop_stale():

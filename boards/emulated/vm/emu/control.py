@@ -22,6 +22,7 @@ _queue = []  # commands that arrived while an answer was awaited
 _answers = {}
 _last_id = 0
 _interrupt = False
+before_send = None  # set by emu.clock: what to do before anything that another could see
 
 
 def connect(port):
@@ -158,6 +159,8 @@ def raw_output(raw):
 
 
 def _send(message):
+    if before_send:
+        before_send()
     data = (json.dumps(message) + "\n").encode()
     while data:
         data = data[socket.send(data) :]
