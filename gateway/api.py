@@ -59,6 +59,9 @@ def make_app(parts: Parts, token: str = "") -> FastAPI:
         version=metadata.version("bijli"),
         description="Meters, readings, balances and recharges. Amounts are integers in milli-paise "
         "(1 rupee = 100,000), energy in Wh, times in UTC.",
+        # The usual pages of the documentation load scripts from elsewhere; /openapi.json stays.
+        docs_url=None,
+        redoc_url=None,
         responses={
             422: {"model": models.Problem, "description": "The request is refused"},
         },

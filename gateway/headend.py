@@ -208,6 +208,8 @@ def make_app(ledger: Ledger, token: str = "") -> FastAPI:
     app = FastAPI(
         title="Bijli stand-in head-end",
         description="Receives what gateways push. Not a utility's system: for demo and tests.",
+        docs_url=None,
+        redoc_url=None,
     )
     app.add_middleware(auth.Guard, token=token)
 

@@ -1,7 +1,7 @@
 """The composition root: makes the parts of a gateway, wires, starts and stops them.
 
 Order of the stop: who makes work first (network, API), who finishes it last (writer, broker).
-Tests: host_tests/gateway/test_service.py, host_tests/system.
+Tests: host_tests/gateway/test_service.py, test_crash.py, test_conducted.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tables of the database, for queries. The migrations create them; docs/SPEC.md lists them.
+"""The tables of the database, for queries. The migrations create them.
 
 Times are UTC milliseconds (`_utc_ms`) of the gateway's clock, amounts milli-paise (`_mp`).
 """

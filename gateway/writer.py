@@ -32,6 +32,8 @@ QUEUE_MAX = 20_000
 BACKOFF_MIN_MS = 1_000
 BACKOFF_MAX_MS = 30_000
 
+CANNOT_WRITE = "the database cannot be written"
+
 T = TypeVar("T")
 Effect = Callable[[], None]
 
@@ -76,6 +78,8 @@ class Writer:
         self._stop = threading.Event()
         self._handler: Handler | None = None
         self._acknowledge: Callable[[list[Incoming]], None] = lambda messages: None
+        self._failing = False
+        self._jobs_lock = threading.Lock()
         self.dropped_live = 0
         self.commit_failures = 0
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -128,11 +132,14 @@ class Writer:
         did and is the future's exception; StoreBusy if the database cannot be written.
         """
         job = Job(work)
-        if self._stop.is_set():
-            job.future.set_exception(StoreBusy("the gateway is stopping"))
-            return job.future
-        self._queue.append(job)
-        self._worker.wake()
+        with self._jobs_lock:
+            if self._stop.is_set():
+                job.future.set_exception(StoreBusy("the gateway is stopping"))
+            elif self._failing:
+                job.future.set_exception(StoreBusy(CANNOT_WRITE))
+            else:
+                self._queue.append(job)
+                self._worker.wake()
         return job.future
 
     def write(self, work: Callable[[Connection], T]) -> T:
@@ -168,19 +175,31 @@ class Writer:
                 log.error("the database cannot be written: %s", error.orig)
                 if self._handler is not None:
                     self._handler.forget()
-                for item in group:
-                    if isinstance(item, Job):
-                        item.future.set_exception(StoreBusy("the database cannot be written"))
-                # Messages stay ours and unacknowledged until they are stored.
-                group = [item for item in group if isinstance(item, Incoming)]
+                group = self._refuse_jobs(group)
                 if self._stop.is_set():
                     return
                 wait_until(self._clock, self._worker, self._clock.utc_ms() + backoff_ms, self._stop)
                 backoff_ms = min(backoff_ms * 2, BACKOFF_MAX_MS)
             else:
+                self._failing = False
                 for effect in effects:
                     _call(effect)
                 return
+        self._failing = False  # only jobs were in it: the next one tries anew
+
+    def _refuse_jobs(self, group: list[Incoming | Job]) -> list[Incoming | Job]:
+        """Tell everybody who waits that nothing can be written; gives back the messages.
+
+        Messages stay ours and unacknowledged until they are stored. Until then new jobs are
+        refused at once: a person gets an error, not silence.
+        """
+        messages: list[Incoming | Job] = [item for item in group if isinstance(item, Incoming)]
+        with self._jobs_lock:
+            self._failing = True
+            for item in [*group, *self._queue.copy()]:
+                if isinstance(item, Job) and not item.future.done():
+                    item.future.set_exception(StoreBusy(CANNOT_WRITE))
+        return messages
 
     def _transaction(self, group: list[Incoming | Job]) -> list[Effect]:
         """Do a group in one transaction; the effects wait for its end."""
@@ -198,7 +217,8 @@ class Writer:
             while position < len(group):
                 item = group[position]
                 if isinstance(item, Job):
-                    answers.append(_do(connection, item))
+                    if not item.future.done():  # refused while it waited
+                        answers.append(_do(connection, item))
                     position += 1
                     continue
                 messages = []

@@ -180,3 +180,67 @@ def test_an_external_broker(make_bench, bench, tmp_path):
     meter.flush()
     assert len(second.get("/api/meters/JH-0007/readings")) == 1
     bench.gateway._undo.remove(bench.gateway.transport.stop)
+
+
+def test_tls_listener(make_bench, tmp_path):
+    """A meter that pins the gateway's certificate connects, one that pins another does not."""
+    import ssl
+
+    from gateway.broker import TlsListener, free_port
+
+    certificate, key = certificate_files(tmp_path / "right")
+    other, _ = certificate_files(tmp_path / "wrong")
+    port = free_port("127.0.0.1")
+    bench = make_bench(tls=TlsListener(port, certificate, key)).start()
+    document = bench.register()
+    document["broker"]["port"] = port
+    meter = FakeMeter(document)
+    bench.meters.append(meter)
+    meter.client.tls_set(ca_certs=str(certificate))
+    meter.connect()
+    meter.block(1)
+    meter.flush()
+    assert len(bench.get("/api/meters/JH-0001/readings")) == 1
+    with pytest.raises(ssl.SSLError), socket.create_connection(("127.0.0.1", port)) as plain:
+        ssl.create_default_context(cafile=str(other)).wrap_socket(
+            plain, server_hostname="127.0.0.1"
+        )
+
+
+def certificate_files(folder):
+    """A self-signed certificate for 127.0.0.1 and its key, PEM."""
+    import datetime
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    folder.mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bijli test")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return folder / "cert.pem", folder / "key.pem"

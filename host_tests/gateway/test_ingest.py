@@ -213,11 +213,13 @@ def test_no_puback_and_no_ack_before_the_commit(bench, monkeypatch):
     bench.clock.advance(waiting.until_ms - bench.clock.now_ms)
     bench.clock.worker_waits("writer", until=True)
     assert acknowledged == []
+    assert bench.recharge().status_code == 503
     failing["on"] = False
     bench.clock.advance(60_000)
     meter.wait_for(lambda: meter.acked == len(meter.journal))
     assert [message.topic for message in acknowledged] == [codec.topic("JH-0001", "up")]
     assert len(bench.get("/api/meters/JH-0001/readings")) == 1
+    bench.recharge_is(bench.recharge().json()["id"], "confirmed")
 
 
 def test_a_fault_in_our_own_code_costs_only_its_message(bench, monkeypatch):

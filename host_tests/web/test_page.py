@@ -1,0 +1,93 @@
+"""The page: self-contained, escapes everything, shows what happens (in a browser if any)."""
+
+import re
+import shutil
+import subprocess
+from importlib import resources
+
+import pytest
+
+from host_tests.gateway.conftest import bench, clock, make_bench  # noqa: F401, fixtures
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PAGE = resources.files("gateway").joinpath("web", "index.html").read_text("utf-8")
+
+
+def test_nothing_is_loaded_from_elsewhere():
+    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", PAGE)
+    assert "@import" not in PAGE
+    assert "url(" not in PAGE
+
+
+def test_nothing_from_outside_becomes_html():
+    for danger in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+        assert danger not in PAGE
+
+
+def test_the_policy_forbids_the_rest(bench):  # noqa: F811
+    response = bench.http.get("/")
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "connect-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+
+
+@pytest.fixture
+def browse(bench, tmp_path):  # noqa: F811
+    """Opens the page in a browser and returns the text that a person sees."""
+    program = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if program is None:
+        pytest.skip("no browser (chromium) on this machine")
+
+    def browse():
+        done = subprocess.run(
+            [
+                program,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-background-networking",
+                f"--user-data-dir={tmp_path}/browser",
+                "--virtual-time-budget=3000",
+                "--timeout=10000",
+                "--dump-dom",
+                bench.gateway.http_url,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        body = done.stdout.split("<main>")[1].split("<script>")[0]
+        return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body))
+
+    return browse
+
+
+def test_a_browser_shows_meters_recharges_and_events(bench, browse):  # noqa: F811
+    meter = bench.meter(consumer="<img src=x onerror=alert(1)> & Sons")
+    meter.block(1500)
+    meter.event(1001, 5_000_000)
+    meter.flush()
+    bench.recharge_is(bench.recharge().json()["id"], "confirmed")
+    meter.flush()
+    meter.send_live(power_mw=412_000, credit="low_credit")
+    bench.until(lambda: bench.gateway.live.view("JH-0001").get("power_mw") == 412_000)
+    text = browse()
+    for words in (
+        "JH-0001",
+        "online",
+        "₹ 139.70",
+        "supply on",
+        "low credit",
+        "412 W",
+        "1.500 kWh",
+        "₹ 50.00 confirmed by the meter, balance ₹ 139.70",
+        "low credit: below 50.00 rupees",
+        "&lt;img src=x onerror=alert(1)&gt; &amp; Sons",
+    ):
+        assert words in text, text
+
+
+def test_a_browser_shows_a_gateway_without_meters(browse):
+    assert "No meter is registered yet" in browse()
