@@ -1,4 +1,4 @@
-"""The households of the demo and of its check: loads, money, tariffs. All amounts in milli-paise."""
+"""The households of the demo and of its check: loads, money, tariffs."""
 
 from __future__ import annotations
 

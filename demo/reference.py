@@ -1,7 +1,7 @@
 """The reference energy of a recorded household: the integral of voltage times current.
 
 Independent of the emulated circuit: it reads the same file and integrates in exact fractions. The
-values of a row hold through its minute; a missing value holds the last good one, as the replay does.
+values of a row hold through its minute, in place of a missing one holds the last good one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The whole product as processes on one clock: conductor, head-end, gateway with its broker, boards.
+"""The whole product as processes on one clock: head-end, gateway with its broker, boards.
 
 Everything that must outlive a run is in one folder, so a second start goes on where the first
 stopped: simulated time included. The scenario is a participant of the clock like everybody: while
@@ -8,7 +8,6 @@ it is not waiting, nobody's time moves.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -109,7 +108,7 @@ class World:
         self._state["now_ms"] = max(self._state["now_ms"], self.conductor.now_ms())
         new = self.folder / (STATE + ".new")
         new.write_text(json.dumps(self._state), "utf-8")
-        os.replace(new, self.folder / STATE)
+        new.replace(self.folder / STATE)
 
     def _run(self, name: str, *arguments: str | Path) -> subprocess.Popen[bytes]:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -177,7 +176,7 @@ class World:
     def _await(
         self, name: str, process: subprocess.Popen[bytes], ready: Callable[[], bool]
     ) -> None:
-        """Wait in real time until a process serves: its start is no event of the simulated world."""
+        """Wait in real time until a process serves: starting is no event of the simulated world."""
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline_s:
             if process.poll() is not None:

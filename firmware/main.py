@@ -20,7 +20,7 @@ from firmware.link.codec import CodecError
 from firmware.link.uplink import Uplink
 from firmware.meter import CHECKPOINT_FORMAT, Meter
 from firmware.metering.ina219 import INA219, ConfigurationLost
-from firmware.relay.driver import RelayDriver
+from firmware.relay.driver import PULSE_MS, RelayDriver
 from firmware.storage.journal import Journal
 
 CONFIG_PATH = "/config.json"
@@ -66,14 +66,14 @@ def run():
     )
     try:
         config = load_config(CONFIG_PATH)
-        meter, uplink = _assemble(board, config)
+        meter, uplink, operating = _assemble(board, config)
     except (ConfigError, TariffError, CodecError) as error:
         print("no meter: %s" % error)
         return
     gc.threshold(-1)
     watchdog = board.watchdog(max(_WATCHDOG_MS, 3 * config.sample_period_ms))
     try:
-        asyncio.run(_run(board, meter, uplink, watchdog))
+        asyncio.run(_run(board, meter, uplink, operating, watchdog))
     except KeyboardInterrupt:
         board.watchdog(_SERVICE_MS)
         meter.log("stopped at the console, restarts by itself after 10 minutes")
@@ -87,6 +87,7 @@ def run():
 
 def _assemble(board, config):
     clock = WallClock()
+    operating = asyncio.Event()
     uplink = None
 
     def changed():
@@ -98,7 +99,7 @@ def _assemble(board, config):
         Journal(DATA_FOLDER, CHECKPOINT_FORMAT),
         clock,
         RelayDriver(
-            board.relay_kind, board.relay_close, board.relay_open, board.aux_contact, time.sleep_ms
+            board.relay_kind, board.relay_close, board.relay_open, board.aux_contact, operating.set
         ),
         board.nvs,
         board.shunt_uohm,
@@ -111,10 +112,8 @@ def _assemble(board, config):
         if meter.set_time(utc_ms):
             board.rtc.set_utc_s(utc_ms // 1000)
 
-    uplink = Uplink(
-        config, meter, set_time, board.wlan, board.answer, os.urandom, time.ticks_ms
-    )
-    return meter, uplink
+    uplink = Uplink(config, meter, set_time, board.wlan, board.answer, os.urandom, time.ticks_ms)
+    return meter, uplink, operating
 
 
 def _take_fault(nvs):
@@ -128,9 +127,23 @@ def _take_fault(nvs):
     return fault != 0
 
 
-async def _run(board, meter, uplink, watchdog):
+async def _run(board, meter, uplink, operating, watchdog):
     sensor = INA219(board.i2c, board.ina219_address, board.shunt_uohm)
-    await asyncio.gather(_sample(board, meter, sensor, uplink, watchdog), uplink.run())
+    await asyncio.gather(
+        _sample(board, meter, sensor, uplink, watchdog),
+        _finish_operations(meter, operating),
+        uplink.run(),
+    )
+
+
+async def _finish_operations(meter, operating):
+    """Ends each operation of the relay in its time."""
+    while True:
+        await operating.wait()
+        operating.clear()
+        await asyncio.sleep_ms(PULSE_MS)
+        if not operating.is_set():  # else another command came: it gets its full time
+            meter.finish_operation()
 
 
 async def _sample(board, meter, sensor, uplink, watchdog):

@@ -441,10 +441,16 @@ class Meter:
         self._append("relay", {"state": state, "contact": contact, "reason": reason})
         self._relay.operate(contact)
         self._contact_up_ms = self.clock.up_ms
+
+    def finish_operation(self):
+        """Ends the relay's operation, PULSE_MS after it began; reports what the contact did."""
+        self._relay.finish()
         self._watch_contact()
 
     def _watch_contact(self):
         """Reports once what the contact did; tries again each minute while it does not follow."""
+        if self._relay.busy:
+            return
         contact = self._relay.contact()
         if contact is None:
             contact = self._contact

@@ -204,7 +204,13 @@ class Timekeeper:
             if wall_s >= due_s:
                 p.passed_over = True
                 state = "awaited an answer" if p.idle else "was busy"
-                log.warning("%s %s for %g s: time goes on without it", p.name, state, self.cap_s)
+                log.warning(
+                    "%s %s for %g s: time goes on without it from %d",
+                    p.name,
+                    state,
+                    self.cap_s,
+                    self.now_ms,
+                )
             else:
                 at_s = due_s if at_s is None else min(at_s, due_s)
         for name, since_s in list(self._expected.items()):

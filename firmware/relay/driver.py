@@ -1,7 +1,9 @@
 """Coil driver: a command goes in, the contact's feedback comes out. No policy, no memory.
 
 Two kinds (boards/README.md): "latching" with two coils, each pulsed for `PULSE_MS` and never both
-at once; "single" with one coil that is held while the contact shall be closed.
+at once; "single" with one coil that is held while the contact shall be closed. Nothing waits here:
+a command begins, `finish` ends it `PULSE_MS` later, and the sampling goes on meanwhile. If nobody
+comes to finish it, the watchdog's reset takes the level off the pin.
 """
 
 from firmware.core.shim import const
@@ -10,29 +12,33 @@ PULSE_MS = const(60)
 
 
 class RelayDriver:
-    """`close_pin`, `open_pin`, `aux_pin` as in the board contract; `sleep_ms` blocks."""
+    """`close_pin`, `open_pin`, `aux_pin` as in the board contract; `begun()` is called when a
+    command begins, so that somebody calls `finish`."""
 
-    def __init__(self, kind, close_pin, open_pin, aux_pin, sleep_ms):
+    def __init__(self, kind, close_pin, open_pin, aux_pin, begun):
         self._latching = kind == "latching"
         self._close_pin = close_pin
         self._open_pin = open_pin
         self._aux_pin = aux_pin
-        self._sleep_ms = sleep_ms
+        self._begun = begun
+        self.busy = False
 
     def operate(self, closed):
-        """Moves the contact."""
-        if not self._latching:
+        """Begins to move the contact."""
+        if self._latching:
+            (self._open_pin if closed else self._close_pin).value(0)
+            (self._close_pin if closed else self._open_pin).value(1)
+        else:
             self._close_pin.value(1 if closed else 0)
-            return
-        coil, other = (
-            (self._close_pin, self._open_pin) if closed else (self._open_pin, self._close_pin)
-        )
-        other.value(0)
-        coil.value(1)
-        try:
-            self._sleep_ms(PULSE_MS)
-        finally:
-            coil.value(0)
+        self.busy = True
+        self._begun()
+
+    def finish(self):
+        """Ends what `operate` began; the contact has moved or never will."""
+        if self._latching:
+            self._close_pin.value(0)
+            self._open_pin.value(0)
+        self.busy = False
 
     def contact(self):
         """1 closed, 0 open, None when the board has no auxiliary contact."""

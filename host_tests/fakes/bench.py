@@ -80,7 +80,7 @@ class Bench:
                 self.contact.coil(True),
                 self.contact.coil(False),
                 self.contact,
-                lambda ms: None,
+                lambda: None,
             ),
             self.nvs,
             100000,
@@ -88,6 +88,7 @@ class Bench:
             lambda: None,
         )
         self.meter.start(cause, rtc_utc_s)
+        self.meter.finish_operation()
 
     def restart(self, off_s=0, time_known=True, cause="power"):
         self.meter.journal.close()
@@ -103,6 +104,7 @@ class Bench:
             raw = shunt_raw if self.contact.closed else 0
             self.meter.sample(6000, raw, step_s * 1000)
             self.meter.tick(step_s * 1000)
+            self.meter.finish_operation()
 
     def order(self, order_id, counter, kind="recharge", **members):
         payload = codec.encode(
@@ -115,7 +117,10 @@ class Bench:
                 **members,
             }
         )
-        return self.meter.handle_order(codec.sign(self.config.key, self.config.meter, payload))
+        message = codec.sign(self.config.key, self.config.meter, payload)
+        answer = self.meter.handle_order(message)
+        self.meter.finish_operation()
+        return answer
 
     def records(self, kind=None, code=None):
         return [
