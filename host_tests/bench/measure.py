@@ -1,0 +1,85 @@
+"""Rows of the table, and what the groups of rows share."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from toolchain import locate
+
+ROOT = locate.project_root()
+SCRIPTS = Path(__file__).parent / "vm"
+TIMEOUT_S = 300
+
+
+@dataclass
+class Row:
+    """One line: a figure and its baseline, both in `unit`, one value for each run.
+
+    The n-th value of the one was measured right beside the n-th of the other.
+    """
+
+    name: str
+    unit: str
+    figure: list[float]
+    baseline_name: str
+    baseline: list[float]
+
+    def ratio(self) -> float | None:
+        """Median of figure / baseline of the runs that stand side by side; None without one."""
+        pairs = zip(self.figure, self.baseline, strict=False)
+        ratios = [figure / baseline for figure, baseline in pairs if baseline]
+        return statistics.median(ratios) if ratios else None
+
+
+@dataclass
+class Group:
+    """Rows that are measured together. `what`: a sentence or more on what and how."""
+
+    name: str
+    what: str
+    rows: list[Row] = field(default_factory=list)
+    missing: str = ""
+    """Why there are no rows, or not all."""
+
+
+Measure = Callable[[bool, Path], Group]
+"""(quick, a folder for its files) -> the group. Raises locate.ToolMissing."""
+
+
+def alternate(runs: int, *measures: Callable[[], Any]) -> list[list[Any]]:
+    """Calls the measures in turn, `runs` times; returns the results of each."""
+    results: list[list[Any]] = [[] for _ in measures]
+    for _ in range(runs):
+        for i, measure in enumerate(measures):
+            results[i].append(measure())
+    return results
+
+
+def column(dicts: list[dict[str, float]], key: str) -> list[float]:
+    """One member of each."""
+    return [values[key] for values in dicts]
+
+
+def run_script(script: str, *arguments: object, bits: int = 32, heap: str = "4m") -> Any:
+    """The JSON that a script of vm/ prints last, run on MicroPython."""
+    done = subprocess.run(
+        [*locate.micropython(bits), "-X", f"heapsize={heap}", SCRIPTS / script]
+        + [str(argument) for argument in arguments],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ScriptFailed(f"{script}: {done.stdout}{done.stderr}".rstrip())
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+class ScriptFailed(Exception):
+    """A script of vm/ ended with an error; the text is its output."""

@@ -1,0 +1,104 @@
+"""Rows `journal` and `boot`: what flash costs, on MicroPython's littlefs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from boards.emulated import flashing
+from host_tests.bench.measure import Group, Row, ScriptFailed, alternate, column, run_script
+from host_tests.fakes.documents import meter_config
+from toolchain import locate
+
+DAYS = 35
+HEAP_KB = (32, 512)  # where the smallest heap is looked for
+
+
+def journal(quick: bool, folder: Path) -> Group:
+    """A record and a checkpoint beside a file that is rewritten."""
+    locate.micropython(32)
+    runs = (2, 20) if quick else (12, 100)
+    result = run_script("journal.py", flashing.build(), folder / "flash.bin", *runs)
+    rows = [
+        Row(
+            f"{name}, {what}",
+            unit,
+            column(result[key], member),
+            "small JSON file, rewritten and renamed",
+            column(result["rewrite"], member),
+        )
+        for key, name in (("append", "a block record"), ("checkpoint", "a checkpoint"))
+        for member, what, unit in (
+            ("us", "time", "us"),
+            ("erases", "wear", "erases"),
+            ("written", "programmed", "bytes"),
+        )
+    ]
+    return Group(
+        "journal",
+        "Journal.append of a block record and Journal.checkpoint (with the snapshots that fall "
+        "due), each on flash on return, by MicroPython's VfsLfs2 with 4 kB blocks over a device in "
+        "Python: the counts are the chip's, the times are not (erasing a block takes an ESP32 some "
+        "40 ms). The baseline keeps only the latest state, in 90 bytes: so small a file littlefs "
+        "keeps within the directory and erases hardly anything for it.",
+        rows,
+    )
+
+
+def boot(quick: bool, folder: Path) -> Group:
+    """A start with 35 days on flash beside one without."""
+    locate.micropython(32)
+    firmware = flashing.build()
+    config = folder / "config.json"
+    config.write_text(json.dumps(meter_config(opening_balance_mp=10**9)))
+    images = [folder / "full.bin", folder / "empty.bin"]
+    records = history(images[0], config, 2 if quick else DAYS)
+    history(images[1], config, 0)
+
+    def start(image: Path, heap: str = "4m") -> dict[str, float]:
+        copy = folder / "flash.bin"
+        shutil.copy(image, copy)
+        result: dict[str, float] = run_script("boot.py", firmware, copy, config, heap=heap)
+        return result
+
+    def smallest_heap_kb(image: Path) -> float:
+        low, high = HEAP_KB
+        while low < high:
+            middle = (low + high) // 2
+            try:
+                start(image, f"{middle}k")
+                high = middle
+            except ScriptFailed as error:
+                if "MemoryError" not in str(error) and "memory" not in str(error):
+                    raise
+                low = middle + 1
+        return low
+
+    full, empty = alternate(3 if quick else 15, *(lambda i=i: start(i) for i in images))
+    name = f"with {records:,} records"
+    rows = [
+        Row(f"{name}, {what}", unit, column(full, key), "an empty meter", column(empty, key))
+        for key, what, unit in (
+            ("ms", "time", "ms"),
+            ("read", "read from flash", "bytes"),
+            ("heap", "kept", "bytes"),
+        )
+    ]
+    least = [[smallest_heap_kb(image)] for image in images]
+    rows.append(Row(f"{name}, least heap that boots", "kB", least[0], "an empty meter", least[1]))
+    return Group(
+        "boot",
+        "Making the Meter and Meter.start until it returns, on the 32-bit MicroPython with 4 MB of "
+        "heap, from littlefs over a device in Python; the image holds "
+        f"{2 if quick else DAYS} days of half-hour blocks, two events a day and a recharge every "
+        "five days, none acknowledged. `least heap` is the smallest heap of the interpreter in "
+        "which all modules load and the meter starts, link idle (an ESP32 leaves 110 kB).",
+        rows,
+    )
+
+
+def history(image: Path, config: Path, days: int) -> int:
+    """Have a meter live for `days` on an image; returns the number of records."""
+    result = run_script("history.py", flashing.build(), image, config, days)
+    return int(result["records"])

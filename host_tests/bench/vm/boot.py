@@ -1,0 +1,26 @@
+"""One start of the meter from an image, which is written to.
+
+argv: the firmware's folder, image, the meter's configuration. Prints one line of JSON.
+"""
+
+import gc
+import json
+import sys
+import time
+
+import parts
+
+gc.threshold(8192)  # as /main.py
+sys.path.insert(0, sys.argv[1])
+
+import firmware.main  # noqa: E402, F401  everything that is resident
+
+flash = parts.mount(sys.argv[2])
+before = parts.heap_bytes()
+flash.count()
+began_us = time.ticks_us()
+meter = parts.make_meter(sys.argv[3], parts.Ticks())
+meter.start("power", None)
+us = time.ticks_diff(time.ticks_us(), began_us)
+read = flash.bytes_read
+print(json.dumps({"ms": us / 1000, "read": read, "heap": parts.heap_bytes() - before}))
