@@ -66,8 +66,9 @@ def demo_households() -> list[Household]:
             "BJ-PATNA-01",
             "Sunita Devi, Patna",
             "appliances:11",
-            6 * RUPEE_MP,
-            4 * RUPEE_MP,
+            13 * RUPEE_MP,
+            5 * RUPEE_MP,
+            sample_period_ms=5_000,
             seed=11,
         ),
         Household(
@@ -77,6 +78,7 @@ def demo_households() -> list[Household]:
             120 * RUPEE_MP,
             50 * RUPEE_MP,
             JBVNL_URBAN,
+            sample_period_ms=5_000,
             seed=22,
         ),
         Household(
@@ -85,6 +87,7 @@ def demo_households() -> list[Household]:
             "appliances:33",
             400 * RUPEE_MP,
             100 * RUPEE_MP,
+            sample_period_ms=5_000,
             seed=33,
         ),
     ]

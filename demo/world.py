@@ -243,6 +243,10 @@ class World:
         while self.story.wait(utc_ms):
             pass
 
+    def watch_only(self) -> None:
+        """The scenario does nothing: time goes on by itself."""
+        self.story.close()
+
     def get(self, path: str, **parameters: Any) -> Any:
         """The gateway's answer to GET."""
         return self._answer(self._http.get(self.url + path, params=parameters))

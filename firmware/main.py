@@ -86,7 +86,7 @@ def run():
 
 
 def _assemble(board, config):
-    clock = WallClock()
+    clock = WallClock(time.ticks_ms)
     operating = asyncio.Event()
     uplink = None
 
@@ -147,7 +147,7 @@ async def _finish_operations(meter, operating):
 
 
 async def _sample(board, meter, sensor, uplink, watchdog):
-    """Reads the sensor, moves the clock, applies the rules; never waits for anybody."""
+    """Reads the sensor and applies the rules; never waits for anybody."""
     period_ms = meter.config.sample_period_ms
     before = due = time.ticks_ms()
     since_good_ms = -1  # none yet
@@ -158,7 +158,6 @@ async def _sample(board, meter, sensor, uplink, watchdog):
         now = time.ticks_ms()
         dt_ms = time.ticks_diff(now, before)
         before = now
-        meter.clock.advance(dt_ms)
         if since_good_ms >= 0:
             since_good_ms += dt_ms
         try:

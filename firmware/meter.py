@@ -293,7 +293,7 @@ class Meter:
 
     def _checkpointed(self):
         self._committed_wh = self.energy.import_wh
-        self._checkpoint_up_ms = self.clock.up_ms
+        self._checkpoint_up_ms = self.clock.up_ms()
 
     # --- samples ---------------------------------------------------------------------------
 
@@ -329,7 +329,7 @@ class Meter:
         self._run_grace(utc_s, dt_ms)
         self._step_rules(utc_s)
         self._watch_contact()
-        since_ms = self.clock.up_ms - self._checkpoint_up_ms
+        since_ms = self.clock.up_ms() - self._checkpoint_up_ms
         if since_ms >= _CHECKPOINT_MIN_MS and (
             since_ms >= _CHECKPOINT_MAX_MS
             or self.energy.import_wh - self._committed_wh >= _CHECKPOINT_WH
@@ -440,7 +440,7 @@ class Meter:
     def _switch(self, contact, state, reason):
         self._append("relay", {"state": state, "contact": contact, "reason": reason})
         self._relay.operate(contact)
-        self._contact_up_ms = self.clock.up_ms
+        self._contact_up_ms = self.clock.up_ms()
 
     def finish_operation(self):
         """Ends the relay's operation, PULSE_MS after it began; reports what the contact did."""
@@ -462,7 +462,7 @@ class Meter:
         if self._contact_told is not None:
             self._contact_told = None
             self._event(events.SWITCH_WELD, self._contact)
-        up_ms = self.clock.up_ms
+        up_ms = self.clock.up_ms()
         if self._contact_up_ms is None or up_ms - self._contact_up_ms >= _CONTACT_RETRY_MS:
             self._contact_up_ms = up_ms
             self._relay.operate(self._contact)

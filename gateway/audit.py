@@ -105,7 +105,7 @@ class Audit:
                 source = "live"
                 said = {
                     "utc_s": live.utc_s,
-                    "import_wh": live.import_wh,
+                    "import_wh": live.import_wh + live.uncommitted_wh,
                     "balance_mp": live.balance_mp,
                 }
             elif last is not None:

@@ -42,6 +42,7 @@ class Live(Struct):
     current_ma: I64
     power_mw: I64
     import_wh: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    uncommitted_wh: U32
     balance_mp: I64
     state: Literal["connected", "ready_for_reconnection", "disconnected"]
     contact: Flag

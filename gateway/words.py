@@ -80,7 +80,7 @@ def _event(code: int, detail: int) -> str:
     texts = {
         101: f"power failed ({span(detail)})",
         102: f"power restored after {span(detail)}",
-        151: f"clock set by {detail} s",
+        151: f"clock set by {detail} s" if detail else "clock set, the time was unknown",
         301: "contact opened",
         302: "contact closed",
         1001: f"low credit: below {amount} rupees",
@@ -120,6 +120,8 @@ def describe(record: dict[str, Any]) -> str:
         document = record["document"]
         return f"tariff {document.get('id')} version {document.get('version')} in force"
     if kind == "period":
+        if not record["start_utc_s"] and not record["charge_mp"]:
+            return "the date of the billing period is known now"
         return f"billing period closed: {rupees(record['charge_mp'])} rupees charged"
     if kind == "relay":
         reason = REASONS[record["reason"]]

@@ -89,6 +89,8 @@ def record_line(record, utc_offset_s):
         document = record["document"]
         return "tariff %s version %d in force" % (document["id"], document["version"])
     if kind == "period":
+        if not record["start_utc_s"] and not record["charge_mp"]:
+            return "period dated, nothing closed"
         return "period closed: %d Wh, charge %s" % (
             record["end_wh"] - record["start_wh"],
             rupees(record["charge_mp"], 5),

@@ -29,17 +29,16 @@ _RECONNECT_MAX_S = const(120)
 _JOIN_S = const(30)
 _TIME_EVERY_S = const(3600)
 _ANSWERS_MAX = const(8)
-_TICKS_MASK = const(0x3FFFFFFF)
 
 
 class Uplink:
     """The link of one meter.
 
     set_time(utc_ms) takes a checked time; wlan: station interface or None; answer(awaitable,
-    timeout_s): the board's; urandom(n); ticks_ms(): as `time.ticks_ms`, else the meter's uptime.
+    timeout_s): the board's; urandom(n).
     """
 
-    def __init__(self, config, meter, set_time, wlan, answer, urandom, ticks_ms=None):
+    def __init__(self, config, meter, set_time, wlan, answer, urandom):
         self._config = config
         self._meter = meter
         self._journal = meter.journal
@@ -47,7 +46,6 @@ class Uplink:
         self._wlan = wlan
         self._answer = answer
         self._urandom = urandom
-        self._ticks_ms = ticks_ms or (lambda: meter.clock.up_ms)
         subscribe = [self._topic(leaf) for leaf in codec.LEAVES_DOWN]
         self._client = Client(
             config.broker_host, config.broker_port, config.meter,
@@ -163,7 +161,7 @@ class Uplink:
         self._nonce = str(binascii.hexlify(self._urandom(8)), "ascii")
         question = codec.encode({"v": codec.VERSION, "nonce": self._nonce})
         self._timed.clear()
-        self._asked_ms = self._ticks_ms()
+        self._asked_ms = self._meter.clock.up_ms()
         await self._client.publish(self._topic("ask"), question, 0)
         try:
             await self._answer(self._timed.wait(), _TIME_S)
@@ -272,7 +270,7 @@ class Uplink:
             self._woken.set()
 
     def _take_time(self, payload):
-        round_trip_ms = (self._ticks_ms() - self._asked_ms) & _TICKS_MASK
+        round_trip_ms = self._meter.clock.up_ms() - self._asked_ms
         opened = codec.open_signed(self._config.key, self._config.meter, payload)
         if self._nonce is None:
             raise codec.CodecError("nonce", "nothing was asked")

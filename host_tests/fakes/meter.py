@@ -165,6 +165,7 @@ class FakeMeter:
             "current_ma": 1000,
             "power_mw": 230000,
             "import_wh": self.import_wh,
+            "uncommitted_wh": 0,
             "balance_mp": self.account.balance_mp(self.import_wh),
             "state": "connected",
             "contact": 1,

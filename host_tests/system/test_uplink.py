@@ -38,12 +38,11 @@ class Clock:
     def __init__(self):
         self.begun_s = time.monotonic()
 
-    @property
     def up_ms(self):
         return int((time.monotonic() - self.begun_s) * 1000)
 
     def up_s(self):
-        return self.up_ms // 1000
+        return self.up_ms() // 1000
 
 
 class Meter:

@@ -29,12 +29,11 @@ class Config:
 class Clock:
     begun_ms = time.ticks_ms()
 
-    @property
     def up_ms(self):
         return time.ticks_diff(time.ticks_ms(), self.begun_ms)
 
     def up_s(self):
-        return self.up_ms // 1000
+        return self.up_ms() // 1000
 
 
 class Meter:
@@ -69,7 +68,7 @@ async def main():
     times = []
     gc.collect()
     before = gc.mem_alloc()
-    uplink = Uplink(Config(), Meter(journal), times.append, None, answer, os.urandom, time.ticks_ms)
+    uplink = Uplink(Config(), Meter(journal), times.append, None, answer, os.urandom)
     task = asyncio.create_task(uplink.run())
     began_ms = time.ticks_ms()
     while uplink.waiting() or not times:
