@@ -112,7 +112,7 @@ def _assemble(board, config):
         if meter.set_time(utc_ms):
             board.rtc.set_utc_s(utc_ms // 1000)
 
-    uplink = Uplink(config, meter, set_time, board.wlan, board.answer, os.urandom, time.ticks_ms)
+    uplink = Uplink(config, meter, set_time, board.wlan, board.answer, os.urandom)
     return meter, uplink, operating
 
 
