@@ -13,15 +13,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from host_tests.bench import sampling, storage
+from host_tests.bench import ingest, sampling, speed, storage
 from host_tests.bench.measure import Group, Measure, Row
 from toolchain import locate
 
 GROUPS: dict[str, Measure] = {
     "sample": sampling.sample,
     "rules": sampling.rules,
+    "board": speed.board,
     "journal": storage.journal,
     "boot": storage.boot,
+    "ingest": ingest.ingest,
 }
 PLAIN_WIDTH = 118  # of the table where there is no terminal
 
