@@ -626,6 +626,8 @@ class EmulatedBoard:
 
         Simulated time cannot expire the watchdog then, because it stands still with the program.
         """
+        if self._process is None:
+            return  # its last words, read after its end
         now_s = time.monotonic()
         if now_s - self._last_pong_s >= WATCHDOG_STALL_S:
             self._restart("watchdog", False)

@@ -28,6 +28,7 @@ _last_id = 0
 _rest = b""
 _reads = 0
 _held = 0
+in_reach = None  # set by emu.wiring: False while no answer can come, so that nothing is held
 _ahead_ms = 0  # so far this board may go without asking: nobody else has anything to do before
 _untold = False  # it has gone there, and the conductor does not know
 _alarms = []  # (ms, fn), earliest first
@@ -106,20 +107,21 @@ def idle(until_ms, poller, alarms=True):
             if until_ms is not None and until_ms <= _now_ms:
                 return False
             continue
-        if target is not None and target <= _ahead_ms and not _held:
+        held = _held and (in_reach is None or in_reach())
+        if target is not None and target <= _ahead_ms and not held:
             _untold = True
             _move(target)
             continue
         tell()
         _last_id += 1
-        _send("idle %d %s %d\n" % (_last_id, "-" if target is None else target, 1 if _held else 0))
+        _send("idle %d %s %d\n" % (_last_id, "-" if target is None else target, 1 if held else 0))
         granted = False
         while not granted:
             answered = other = False
             for item in poller.ipoll(-1):
                 if item[0] is socket:
                     answered = True
-                else:
+                elif item[0] is not control.socket or not control.take_pings():
                     other = True
             if answered:
                 granted = _read()

@@ -298,5 +298,6 @@ if settings.get("reset_cause") == "soft":
     line(RELAY_CLOSE).level, line(RELAY_OPEN).level = kept.get("coils", (0, 0))
 _coils_changed()
 set_knobs({name: v for name, v in (kept.get("knobs") or {}).items() if name in knobs})
+clock.in_reach = lambda: air.there
 control.on("set", set_knobs)
 control.on("look", look)
