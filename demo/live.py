@@ -7,6 +7,7 @@ the next start goes on from the same simulated second.
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 import time
 from collections import deque
@@ -27,6 +28,7 @@ START_MS = 1_767_569_400_000  # Monday 2026-01-05 05:00 in India
 RATE = 1_200.0
 RATE_RANGE = (1.0, 3_600.0)
 REFRESH_S = 0.5
+HTTP_PORT = 8080
 EVENTS_SHOWN = 12
 
 CREDIT_STYLES = {"in credit": "green", "low credit": "yellow", "out of credit": "bold red"}
@@ -121,7 +123,7 @@ def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     console = Console()
-    world = World(folder, demo_households(), START_MS, rate, say)
+    world = World(folder, demo_households(), START_MS, rate, say, _http_port())
     try:
         say("starting broker, gateway, utility and three meters ...")
         world.start()
@@ -144,6 +146,15 @@ def run(
         say("stopping ...")
         world.stop()
     say("stopped; the next start goes on from here")
+
+
+def _http_port() -> int:
+    """The port that `bijli recharge` asks without being told, if nobody has it; else a free one."""
+    try:
+        socket.create_server(("127.0.0.1", HTTP_PORT)).close()
+    except OSError:
+        return 0
+    return HTTP_PORT
 
 
 def _pause(ended: threading.Event, until_s: float | None) -> bool:

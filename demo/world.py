@@ -40,7 +40,8 @@ class World:
     """`start` brings everything up, `stop` ends every process; both may be called once.
 
     folder: what outlives a run. rate: simulated seconds per second, None for as fast as events
-    allow. start_ms: simulated time of the very first start.
+    allow. start_ms: simulated time of the very first start. http_port: of page and API, 0 for a
+    free one.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class World:
         start_ms: int,
         rate: float | None,
         say: Callable[[str], None],
+        http_port: int = 0,
     ) -> None:
+        self._http_port = http_port
         self.folder = folder.resolve()
         self.households = households
         self.boards: dict[str, EmulatedBoard] = {}
@@ -152,7 +155,7 @@ class World:
             "--data",
             data,
             "--http-port",
-            "0",
+            str(self._http_port),
             "--broker-port",
             "0",
             "--headend",

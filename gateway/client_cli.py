@@ -167,7 +167,11 @@ def show_meter(
     if events:
         console.print("\nevents", style="bold")
     for event in events:
-        console.print(f"  {_moment(event['at_utc_s'] * 1000)}  {event['text']}", highlight=False)
+        console.print(
+            f"  {_moment(event['at_utc_s'] * 1000)}  {event['text']}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @meter.command("add")
