@@ -335,7 +335,8 @@ class Client:
         async with self._writing:
             if self._writer is None:
                 raise LinkDown("lost")
-            self._writer.write(b"".join(parts))
+            for part in parts:  # not joined: a batch is longer than a free piece of the heap may be
+                self._writer.write(part)
             await self._writer.drain()
 
     def _drop(self, why):

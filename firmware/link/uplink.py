@@ -52,6 +52,8 @@ class Uplink:
             config.broker_user, config.broker_password, (self._topic("link"), b"offline"),
             subscribe, self._came_up, self._take, answer,
         )  # fmt: skip
+        # Made once: after a day there is no free piece of this length in an ESP32's heap.
+        self._buffer = bytearray(BATCH_BYTES)
         self._woken = asyncio.Event()
         self._acked = asyncio.Event()
         self._timed = asyncio.Event()
@@ -187,27 +189,43 @@ class Uplink:
         return retry_s
 
     def _batch(self):
-        """(payload, number of its last record) of the next batch; (None, 0) if there is none."""
-        parts = []
-        size = 0
+        """(payload, number of its last record) of the next batch; (None, 0) if there is none.
+
+        The payload lies in the one buffer, until the next call.
+        """
+        buffer = self._buffer
+        count = 0
         seq = self._journal.acked_seq
-        while len(parts) < BATCH_RECORDS:
+        head = b'{"v":%d,"store":"%s","records":[' % (
+            codec.VERSION,
+            self._journal.store_id.encode(),
+        )
+        size = len(head)
+        buffer[:size] = head
+        while count < BATCH_RECORDS:
             records = self._journal.records_after(seq, _READ_RECORDS)
             if not records:
                 break
             for record in records:
                 part = codec.encode(record)
+                fits = size + len(part) + 3 <= BATCH_BYTES  # a comma before it and the end behind
+                if not count and not fits:
+                    return head + part + b"]}", record["seq"]
                 # A batch has no gaps: behind one, which a damage leaves, begins the next batch.
-                if parts and (size + len(part) > BATCH_BYTES or record["seq"] != seq + 1):
-                    return self._join_batch(parts), seq
+                if count and (not fits or record["seq"] != seq + 1):
+                    return self._end_batch(size), seq
+                if count:
+                    buffer[size] = 0x2C
+                    size += 1
+                buffer[size : size + len(part)] = part
+                size += len(part)
                 seq = record["seq"]
-                size += len(part) + 1
-                parts.append(part)
-        return (self._join_batch(parts), seq) if parts else (None, 0)
+                count += 1
+        return (self._end_batch(size), seq) if count else (None, 0)
 
-    def _join_batch(self, parts):
-        head = '{"v":%d,"store":"%s","records":[' % (codec.VERSION, self._journal.store_id)
-        return head.encode() + b",".join(parts) + b"]}"
+    def _end_batch(self, size):
+        self._buffer[size : size + 2] = b"]}"
+        return memoryview(self._buffer)[: size + 2]
 
     async def _acknowledged(self, seq):
         while self._journal.acked_seq < seq:

@@ -374,4 +374,5 @@ def test_the_same_uplink_drains_a_backlog_on_micropython(tmp_path, broker, gatew
     assert [record["detail"] for record in gateway.records] == list(range(200))
     assert (result["resent"], result["refused"]) == (0, 0)
     assert UTC_MS <= result["utc_ms"] < UTC_MS + 2_000
-    assert result["uplink_bytes"] < 8_000 * bits // 32
+    # 3,500 of them are the batch's buffer, which spares the search for so long a piece later.
+    assert result["uplink_bytes"] < 10_000 * bits // 32
