@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from host_tests.bench import ingest, sampling, speed, storage
+from host_tests.bench import chain, ingest, sampling, speed, storage
 from host_tests.bench.measure import Group, Measure, Row
 from toolchain import locate
 
@@ -24,6 +24,8 @@ GROUPS: dict[str, Measure] = {
     "journal": storage.journal,
     "boot": storage.boot,
     "ingest": ingest.ingest,
+    "backlog": chain.backlog,
+    "recharge": chain.recharge,
 }
 PLAIN_WIDTH = 118  # of the table where there is no terminal
 

@@ -45,7 +45,8 @@ def ingest(quick: bool, folder: Path) -> Group:
         "group commit, an acknowledgement to each meter, and its page. Baseline: paho-mqtt, json, "
         "INSERT and one commit a message, nothing else, with a mosquitto of the same limits and "
         "fewer records (they take longer). `us` is the consumer's processor time. The slow disk "
-        f"is LD_PRELOAD under the consumer: each fsync takes {SLOW_FSYNC_MS} ms more.",
+        "is LD_PRELOAD under the consumer and what it starts: each fsync takes "
+        f"{SLOW_FSYNC_MS} ms more.",
     )
     disks: list[tuple[str, dict[str, str]]] = [("", {})]
     try:
