@@ -82,7 +82,9 @@ class World:
             self._start_board(household, files)
 
     def stop(self) -> None:
-        """End every process and remember the simulated time. Idempotent."""
+        """End every process and remember the simulated time."""
+        if hasattr(self, "clock"):
+            self.clock.worker("end")  # busy from now on: time stands still while all end
         self._save_state()
         for board in self.boards.values():
             board.stop()
