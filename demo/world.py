@@ -130,7 +130,7 @@ class World:
         self._processes.append((name, process, log))
         return process
 
-    def _start_headend(self) -> None:
+    def _start_headend(self, port: int = 0) -> None:
         port_file = self.folder / "headend.url"
         port_file.unlink(missing_ok=True)
         process = self._run(
@@ -140,7 +140,7 @@ class World:
             "--data",
             self.folder / "headend",
             "--http-port",
-            "0",
+            str(port),
             "--port-file",
             port_file,
         )
@@ -273,6 +273,34 @@ class World:
                 {"Idempotency-Key": uuid.uuid4().hex},
             )
         )
+
+    def crash_gateway(self) -> None:
+        """SIGKILL: the gateway is gone in the middle of whatever it did, its broker with it.
+
+        The clock expects it back, and time stands still until then (10 s at most).
+        """
+        self._take_process("gateway").kill()
+
+    def restart_gateway(self) -> None:
+        """Start the gateway again on its folder; returns when it serves."""
+        self._start_gateway()
+
+    def stop_headend(self) -> None:
+        """The utility is away."""
+        _end("headend", self._take_process("headend"), self._say)
+
+    def restart_headend(self) -> None:
+        """The utility is back, under its old address and with what it had."""
+        self._start_headend(httpx.URL(self.headend_url).port or 0)
+
+    def _take_process(self, wanted: str) -> subprocess.Popen[bytes]:
+        for entry in self._processes:
+            name, process, log = entry
+            if name == wanted:
+                self._processes.remove(entry)
+                log.close()
+                return process
+        raise WorldError(f"{wanted} does not run")
 
     @staticmethod
     def _answer(response: httpx.Response) -> Any:

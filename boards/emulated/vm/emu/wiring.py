@@ -17,6 +17,7 @@ hexadecimal digits), `wifi_ssid` and `wifi_key` (none: any are taken), `reset_ca
 """
 
 import errno
+import gc
 
 import emu
 from emu import clock, control
@@ -266,6 +267,22 @@ def look(fields):
     return seen
 
 
+def heap(fields):
+    """Command `heap`: bytes free after a collection, and the longest piece of them."""
+    gc.collect()
+    free = gc.mem_free()
+    low, high = 0, free
+    while high - low > 64:
+        middle = (low + high) // 2
+        try:
+            bytearray(middle)
+            low = middle
+        except MemoryError:
+            high = middle
+    gc.collect()
+    return {"free": free, "longest": low}
+
+
 relay_kind = settings.get("relay_kind", "latching")
 circuit = Circuit(
     _make_load(knobs["load"]),
@@ -301,3 +318,4 @@ set_knobs({name: v for name, v in (kept.get("knobs") or {}).items() if name in k
 clock.in_reach = lambda: air.there
 control.on("set", set_knobs)
 control.on("look", look)
+control.on("heap", heap)
