@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from boards.emulated.vm.emu.loads import load_from
 from demo import reference
 from demo.households import IST_S, Household, check_household, recording
 from demo.world import World, erase
@@ -263,23 +264,18 @@ class Check:
         require(last["balance_mp"] == recomputed == at_utility, "the three balances are equal")
 
     def judge_energy(self) -> None:
-        """The register against the integral of the recording over the supplied time."""
+        """The register against the integral of voltage times current over the supplied time."""
         counted_wh = self.of_type("block")[-1]["import_wh"]
         path = recording()
-        if path is None:
-            board = self.world.boards[self.meter]
-            self.say(
-                f"  energy by the meter {fixed(counted_wh, 1000, 3)} kWh "
-                f"(no recording to compare with; this run of the circuit: "
-                f"{fixed(board.look()['energy_mj'] // 3600, 1000000, 3)} kWh since the restart)"
-            )
-            return
-        exact_wh = reference.energy_wh(
-            reference.read_powers_w(path), self.world.start_ms, self.supplied_ms
-        )
+        load: reference.Load | reference.Recording
+        if path is not None:
+            source, load = "the recording", reference.Recording(path, self.world.start_ms)
+        else:
+            source, load = "the appliances", load_from(self.household.load, self.household.seed)
+        exact_wh = reference.energy_wh(load, self.supplied_ms)
         error = Fraction(counted_wh) / exact_wh - 1
         self.say(
-            f"  energy by the meter {fixed(counted_wh, 1000, 3)} kWh, by the recording "
+            f"  energy by the meter {fixed(counted_wh, 1000, 3)} kWh, by {source} "
             f"{float(exact_wh) / 1000:.3f} kWh: {float(error) * 100:+.3f} %"
         )
         require(abs(error) <= ENERGY_LIMIT, "the energy is within 0.3 %")

@@ -108,5 +108,13 @@ def check_household() -> Household:
             200 * RUPEE_MP,
             50 * RUPEE_MP,
             sanctioned_load_w=8_000,
+            live_period_s=300,
         )
-    return Household("BJ-CHECK-01", "Appliances", "appliances:5", 30 * RUPEE_MP, 10 * RUPEE_MP)
+    return Household(
+        "BJ-CHECK-01",
+        "Appliances",
+        "appliances:5",
+        30 * RUPEE_MP,
+        10 * RUPEE_MP,
+        live_period_s=300,
+    )

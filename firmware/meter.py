@@ -76,6 +76,7 @@ class Meter:
         self._highest = 0
         self.refused_orders = 0
         self._last_utc_s = 0
+        self._closed_minute = 0
         self._block_start_utc_s = 0
         self._block_start_wh = 0
         self._committed_wh = 0
@@ -324,8 +325,12 @@ class Meter:
         utc_s = self.clock.utc_s()
         if utc_s is not None:
             self._last_utc_s = utc_s
-            self._close_block(utc_s)
-            self._close_period(utc_s)
+            # Blocks and periods begin with a minute; in between there is nothing to close.
+            minute = utc_s // 60
+            if minute != self._closed_minute:
+                self._closed_minute = minute
+                self._close_block(utc_s)
+                self._close_period(utc_s)
         self._run_grace(utc_s, dt_ms)
         self._step_rules(utc_s)
         self._watch_contact()
