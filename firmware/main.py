@@ -42,9 +42,9 @@ def load_config(path):
         with open(path) as file:
             values = json.load(file)
     except OSError as error:
-        raise ConfigError(path, "cannot be read, errno %s" % error.errno) from error
-    except ValueError as error:
-        raise ConfigError(path, "must be JSON") from error
+        raise ConfigError(path, "cannot be read, errno %s" % error.errno)
+    except ValueError:
+        raise ConfigError(path, "must be JSON")
     return Config(values)
 
 

@@ -314,8 +314,11 @@ class Meter:
     def sample_failed(self, dt_ms, fault):
         """No reading this time: `fault` is 1 no answer, 2 configuration lost, 3 overflow."""
         self._sensor_failed_ms += dt_ms
-        if self._sensor_failed_ms >= _SENSOR_FAULT_MS and not self._sensor_fault:
+        # Not before the gap is too long to be bridged: the last sample is needed for that.
+        limit_ms = max(_SENSOR_FAULT_MS, self._gap_limit_ms)
+        if self._sensor_failed_ms > limit_ms and not self._sensor_fault:
             self._sensor_fault = True
+            self.energy.forget_sample()
             self._event(events.SENSOR_FAULT, fault)
 
     # --- rules, once a second ----------------------------------------------------------------
@@ -615,7 +618,7 @@ class Meter:
     def status_line(self, link_up, waiting):
         """The line of the serial log that appears once a minute, without its time."""
         energy = self.energy
-        return "status V=%s A=%s W=%d kWh=%s balance=%s %s relay=%s link=%s waiting=%d" % (
+        return "status V=%s A=%s W=%d kWh=%s balance=%s %s relay=%s link=%s waiting=%d%s" % (
             text.fixed(energy.voltage_mv, 1000, 1),
             text.fixed(energy.current_ua, 1000000, 3),
             energy.power_mw // 1000,
@@ -625,4 +628,5 @@ class Meter:
             "closed" if self._contact else "open",
             "up" if link_up else "down",
             waiting,
+            " SENSOR FAULT" if self._sensor_fault else "",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import secrets
 import signal
 import socket
 import threading
@@ -75,6 +76,36 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def lab_config() -> dict[str, Any]:
+    """Settings of a meter for a lab: a key that nobody else has, no gateway, 100 rupees."""
+    return {
+        "v": 1,
+        "meter": "LAB-0001",
+        "key": secrets.token_hex(32),
+        "wifi": {"ssid": "lab", "password": ""},
+        "broker": {
+            "host": "127.0.0.1",
+            "port": 1883,
+            "user": "LAB-0001",
+            "password": secrets.token_hex(16),
+        },
+        "opening_balance_mp": 10_000_000,
+        "tariff": {
+            "id": "lab-flat",
+            "version": 1,
+            "currency": "INR",
+            "effective_from_utc_s": 0,
+            "lines": [
+                {
+                    "name": "energy",
+                    "shape": "telescopic",
+                    "slabs": [{"up_to_kwh": None, "rate_mp_per_kwh": 685_000}],
+                }
+            ],
+        },
+    }
+
+
 def _parsed(option: str, fn: Any, text: str) -> Any:
     try:
         return fn(text)
@@ -104,7 +135,8 @@ def run(
         Path | None, typer.Option(help="Write the serial port's name here, remove it at the end.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="config.json of the meter, for a flash that has none.")
+        Path | None,
+        typer.Option(help="config.json of the meter, for a flash that has none; default a lab's."),
     ] = None,
     heap_kb: Annotated[int, typer.Option(help="Free heap of the firmware, 32 to 8192")] = HEAP_KB,
     bits: Annotated[
@@ -142,7 +174,7 @@ def run(
         settings["current_ratio_x1000"] = _parsed(
             "--current-ratio", parse_ratio_x1000, current_ratio
         )
-    meter_config = None
+    meter_config = lab_config()
     if config is not None:
         try:
             meter_config = json.loads(config.read_text())

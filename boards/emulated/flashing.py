@@ -96,6 +96,7 @@ def flash_image(
     The board must not be running. config: the meter's settings, put there only if the image has
     none. say: gets one line when something was written. Raises FlashError.
     """
+    folder = folder.resolve()  # the interpreter runs elsewhere
     folder.mkdir(parents=True, exist_ok=True)
     image = folder / "flash.bin"
     with use_image(image):

@@ -68,8 +68,8 @@ class Config:
         self.meter = _text(values, "meter", 24)
         try:
             self.key = binascii.unhexlify(_text(values, "key", 64, 64))
-        except ValueError as error:
-            raise ConfigError("key", "must be 64 hex digits") from error
+        except ValueError:
+            raise ConfigError("key", "must be 64 hex digits")
         wifi = _section(values, "wifi")
         self.wifi_ssid = _text(wifi, "ssid", 32)
         self.wifi_password = _text(wifi, "password", 63, 0)

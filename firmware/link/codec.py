@@ -70,9 +70,9 @@ def decode(payload):
     """The dict in `payload` (bytes of JSON, form version 1); CodecError otherwise."""
     try:
         message = json.loads(payload)
-    except (ValueError, RuntimeError, TypeError, OverflowError) as error:
+    except (ValueError, RuntimeError, TypeError, OverflowError):
         # RuntimeError: nested deeper than the interpreter's stack.
-        raise CodecError("payload", "must be JSON") from error
+        raise CodecError("payload", "must be JSON")
     if not isinstance(message, dict):
         raise CodecError("payload", "must be a JSON object")
     if message.get("v") != VERSION:

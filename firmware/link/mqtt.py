@@ -16,6 +16,7 @@ test_mqtt_packets.py, host_tests/system/test_mqtt_client.py (against mosquitto a
 """
 
 import asyncio
+import errno
 import struct
 
 from firmware.core.shim import const
@@ -48,6 +49,13 @@ class ProtocolError(Exception):
 
 class LinkDown(Exception):
     """There is no connection, or no longer; the text says why."""
+
+
+def reason(error):
+    """What went wrong, in a word: the name of an OSError's number, else the text."""
+    if isinstance(error, OSError):
+        return errno.errorcode.get(error.errno, "errno %s" % error.errno)
+    return str(error)
 
 
 # --- packets, without I/O ------------------------------------------------------------------------
@@ -105,8 +113,8 @@ def parse_publish(flags, body):
         raise ProtocolError("bad PUBLISH")
     try:
         topic = str(body[2:end], "utf-8")
-    except ValueError as error:  # UnicodeError is one on both interpreters
-        raise ProtocolError("bad topic") from error
+    except ValueError:  # UnicodeError is one on both interpreters
+        raise ProtocolError("bad topic")
     if not qos:
         return topic, body[end:], 0
     if end + 2 > len(body):
@@ -212,7 +220,7 @@ class Client:
         except EOFError:
             self._why = "closed by the broker"
         except (OSError, ProtocolError) as error:
-            self._why = repr(error)
+            self._why = reason(error)
         finally:
             self.connected = False
             if keeping:
@@ -327,7 +335,7 @@ class Client:
         except asyncio.TimeoutError:
             self._drop("no answer")
         except OSError as error:
-            self._drop(repr(error))
+            self._drop(reason(error))
         raise LinkDown("lost")
 
     async def _send(self, *parts):

@@ -93,13 +93,18 @@ class Uplink:
 
     async def _connect(self):
         backoff_s = 1
+        told = ""
         while True:
             up_s = self._meter.clock.up_s()
             try:
                 await self._join()
                 await self._client.run_once()
             except LinkDown as error:
-                self._meter.log("link down: %s" % error)
+                # Once per reason: an outage of weeks must not fill the log.
+                if self._greeted or str(error) != told:
+                    told = str(error)
+                    self._meter.log("link down: " + told)
+                self._greeted = False
             self._woken.set()
             self._acked.set()
             self._timed.set()

@@ -39,6 +39,12 @@ class EnergyRegister:
         self.remainder_half_mj = remainder_half_mj
         self.remainder_half_uj = 0
 
+    def forget_sample(self):
+        """There is no present value: the sensor does not answer."""
+        self.voltage_mv = 0
+        self.current_ua = 0
+        self.power_mw = 0
+
     def add(self, bus_raw, shunt_raw, dt_ms):
         """One sample, `dt_ms` after the one before (0: there is none, or the gap is too long to be
         bridged: the sample counts as the beginning of a new stretch). Allocates nothing.

@@ -248,6 +248,23 @@ def test_a_long_gap_is_recorded_and_not_invented(bench):
     assert bench.records("event", 1012)[0]["detail"] == 600000
 
 
+def test_a_silent_sensor_is_told_once_shows_no_stale_values_and_is_used_again(bench):
+    bench.run(10, 6000)
+    wh = bench.meter.energy.import_wh
+    for _ in range(30):
+        bench.pass_ms(1000)
+        bench.meter.sample_failed(1000, 1)
+        bench.meter.tick(1000)
+    assert [event["detail"] for event in bench.records("event", 1010)] == [1]
+    assert bench.meter.live()["power_mw"] == 0
+    assert "SENSOR FAULT" in bench.meter.status_line(True, 0)
+    bench.pass_ms(1000)
+    bench.meter.sample(6000, 20000, 31000)
+    assert len(bench.records("event", 1011)) == 1
+    assert bench.meter.energy.import_wh == wh
+    assert "SENSOR FAULT" not in bench.meter.status_line(True, 0)
+
+
 def test_a_welded_contact_is_told_once_and_tried_again(make_bench):
     bench = make_bench(opening_balance_mp=0)
     bench.contact.welded = True
