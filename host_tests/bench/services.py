@@ -110,9 +110,9 @@ class Broker:
         self._process.wait(START_TIMEOUT_S)
 
 
-def wait(condition: Callable[[], bool], every_s: float = 0.02) -> None:
-    """Look again and again until it is so."""
-    deadline_s = time.monotonic() + WAIT_S
+def wait(condition: Callable[[], bool], every_s: float = 0.02, limit_s: float = WAIT_S) -> None:
+    """Look again and again until it is so. Raises TimeoutError."""
+    deadline_s = time.monotonic() + limit_s
     while not condition():
         if time.monotonic() > deadline_s:
             raise TimeoutError("waited in vain")
