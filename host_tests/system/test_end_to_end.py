@@ -134,7 +134,7 @@ def test_the_gateway_is_killed_in_the_middle_of_a_recharge(story, moment):
             pass
     elif moment != "ordered":
         story.board.wait_for(f"credit recharge .*id={id_}", after=last)
-    story.world.crash_gateway()
+    story.crash_gateway()
     story.world.restart_gateway()
     story.until(lambda: story.state(id_) == "confirmed", 10 * MINUTE_MS, "confirmed")
     story.delivered()
