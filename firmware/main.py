@@ -29,6 +29,8 @@ DATA_FOLDER = "/data"
 _WATCHDOG_MS = const(8000)
 # A person at the prompt, or mpremote, gets this long before the meter restarts by itself.
 _SERVICE_MS = const(600000)
+# A meter that cannot start tries again after so long; until then a person can look into it.
+_START_AGAIN_S = const(60)
 _VERIFY_EVERY = const(10)
 
 _NO_ANSWER = const(1)
@@ -70,7 +72,11 @@ def run():
     except (ConfigError, TariffError, CodecError) as error:
         print("no meter: %s" % error)
         return
-    gc.threshold(-1)
+    except Exception as error:
+        _note_fault(board, error)
+        print("no start, tries again in %d s" % _START_AGAIN_S)
+        time.sleep(_START_AGAIN_S)
+        board.reset()
     watchdog = board.watchdog(max(_WATCHDOG_MS, 3 * config.sample_period_ms))
     try:
         asyncio.run(_run(board, meter, uplink, operating, watchdog))
@@ -79,10 +85,14 @@ def run():
         meter.log("stopped at the console, restarts by itself after 10 minutes")
         raise
     except Exception as error:
-        sys.print_exception(error)
-        board.nvs.set_i32("fault", 1)
-        board.nvs.commit()
+        _note_fault(board, error)
         board.reset()
+
+
+def _note_fault(board, error):
+    sys.print_exception(error)
+    board.nvs.set_i32("fault", 1)
+    board.nvs.commit()
 
 
 def _assemble(board, config):
@@ -94,26 +104,43 @@ def _assemble(board, config):
         if uplink is not None:
             uplink.wake()
 
+    relay = RelayDriver(
+        board.relay_kind, board.relay_close, board.relay_open, board.aux_contact, operating.set
+    )
     meter = Meter(
         config,
         Journal(DATA_FOLDER, CHECKPOINT_FORMAT),
         clock,
-        RelayDriver(
-            board.relay_kind, board.relay_close, board.relay_open, board.aux_contact, operating.set
-        ),
+        relay,
         board.nvs,
         board.shunt_uohm,
         print,
         changed,
     )
-    meter.start(board.reset_cause, board.rtc.utc_s(), _take_fault(board.nvs))
+    try:
+        meter.start(board.reset_cause, _rtc_utc_s(board.rtc), _take_fault(board.nvs))
+    except Exception:
+        time.sleep_ms(PULSE_MS)  # the contact may be on its way, and nobody else ends that
+        relay.finish()
+        raise
 
     def set_time(utc_ms):
         if meter.set_time(utc_ms):
-            board.rtc.set_utc_s(utc_ms // 1000)
+            try:
+                board.rtc.set_utc_s(utc_ms // 1000)
+            except OSError:
+                meter.log("the clock chip does not answer, the time was not written to it")
 
     uplink = Uplink(config, meter, set_time, board.wlan, board.answer, os.urandom)
     return meter, uplink, operating
+
+
+def _rtc_utc_s(rtc):
+    """The time of the board's clock; None, as if lost, if the chip does not answer."""
+    try:
+        return rtc.utc_s()
+    except OSError:
+        return None
 
 
 def _take_fault(nvs):

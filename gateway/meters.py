@@ -174,6 +174,10 @@ class Meters:
 def check_tariff(document: dict[str, Any], field: str) -> None:
     """Raises FieldError if the meter's own parser refuses the tariff; `field` is its place."""
     try:
+        codec.check_document(document)
+    except codec.CodecError as error:
+        raise FieldError(field, error.why) from error
+    try:
         parse_tariff(document)
     except TariffError as error:
         raise FieldError(f"{field}.{error.field}", error.why) from error

@@ -9,6 +9,7 @@ Tests: host_tests/gateway/test_broker.py.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -79,6 +80,7 @@ class Transport:
             client.tls_set(ca_certs=self._address.ca_file)
         client.max_inflight_messages_set(OUT_INFLIGHT_MAX)
         client.max_queued_messages_set(OUT_QUEUE_MAX)
+        client.on_socket_open = _send_at_once
         client.on_connect = self._connect_answered
         client.on_subscribe = self._subscribed
         client.on_disconnect = self._disconnected
@@ -190,3 +192,8 @@ class Transport:
         self._on_message(
             Incoming(topic, bytes(message.payload), message.qos, message.mid, self.session)
         )
+
+
+def _send_at_once(_client: paho.Client, _userdata: object, sock: Any) -> None:
+    # An acknowledgement is a small packet: it must not wait for the broker's delayed ACK.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -32,6 +32,7 @@ class _Participant:
         "ahead_ms",
         "goes_ahead",
         "hold",
+        "hold_spent",
         "idle",
         "name",
         "passed_over",
@@ -48,6 +49,7 @@ class _Participant:
         self.request_id = 0
         self.until_ms: int | None = None
         self.hold = False
+        self.hold_spent = False  # it held too long, and has not idled without holding since
         self.since_s = since_s  # wall clock of the last line from it, or of the last grant to it
         self.passed_over = False
 
@@ -203,6 +205,7 @@ class Timekeeper:
             due_s = p.since_s + self.cap_s
             if wall_s >= due_s:
                 p.passed_over = True
+                p.hold_spent = p.hold
                 state = "awaited an answer" if p.idle else "was busy"
                 log.warning(
                     "%s %s for %g s: time goes on without it from %d",
@@ -237,6 +240,10 @@ class Timekeeper:
             p.request_id = int(words[1])
             p.until_ms = None if words[2] == "-" else int(words[2])
             hold = int(words[3]) != 0
+            if not hold:
+                p.hold_spent = False
+            elif p.hold_spent:
+                hold = False  # its other timers go on; else each would cost the cap again
             # The cap counts from the first of a row of holds: waking up is not an answer.
             if not (p.idle and p.hold and hold):
                 p.since_s = wall_s

@@ -450,3 +450,16 @@ def test_who_waits_when_the_clock_ends_is_told():
     thread.join(10)
     assert told == [True]
     clock.close()
+
+
+def test_a_hold_that_was_passed_over_does_not_stop_time_again_at_its_next_timer():
+    k = keeper()
+    say(k, B, "idle 1 - 0")
+    say(k, A, f"idle 1 {after(5)} 1")
+    assert k.advance(CAP_S)[0] == [(A, f"now 1 {after(5)}")]
+    say(k, A, f"idle 2 {after(9)} 1", CAP_S)  # the same answer is awaited still
+    assert k.advance(CAP_S)[0] == [(A, f"now 2 {after(9)}")]
+    say(k, A, f"idle 3 {after(12)} 0", CAP_S)  # it gave up
+    assert k.advance(CAP_S)[0] == [(A, f"now 3 {after(12)}")]
+    say(k, A, f"idle 4 {after(20)} 1", CAP_S)  # another question
+    assert k.advance(CAP_S)[0] == []

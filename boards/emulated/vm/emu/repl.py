@@ -66,7 +66,10 @@ def _execute_file(name):
     except BaseException as er:
         failure = er
     text = _ended(failure, False)
-    console.write(text)
+    if text:
+        control.terminal(-1, False)  # for a person at the console, not for a client's protocol
+        console.write(text)
+        control.terminal(-1, True)
     return bool(text)
 
 
