@@ -107,13 +107,17 @@ class Story:
     def state(self, recharge):
         return self.view(recharge)["state"]
 
-    def make_records(self, rounds):
-        """Have the sensor fail and come back: two or three records for each round."""
-        for _ in range(rounds):
-            self.board.set(sensor="absent")
-            self.passes(20 * SECOND_MS)
-            self.board.set(sensor="ok")
-            self.passes(20 * SECOND_MS)
+    def make_records(self, count):
+        """Have the sensor fail and come back until the meter has told of it in `count` records."""
+        last = self.board.line_count
+        for _ in range(count):
+            new = self.board.line_count - last
+            if new and sum(" event 101" in line for line in self.board.lines()[-new:]) >= count:
+                return
+            for state in ("absent", "ok"):
+                self.board.set(sensor=state)
+                self.passes(30 * SECOND_MS)
+        raise AssertionError(f"the meter wrote fewer than {count} records")
 
     def crash_gateway(self):
         """The gateway's computer loses its power: the broker too is gone with all it had in memory.

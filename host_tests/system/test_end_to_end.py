@@ -115,7 +115,7 @@ def test_two_days_without_wifi(story):
 def test_the_gateway_is_killed_in_the_middle_of_a_backlog(story):
     story.board.set(wifi=False)
     story.passes(2 * MINUTE_MS)
-    story.make_records(70)
+    story.make_records(200)
     before = story.stored_count()
     with story.crash_after(before + 40) as had:
         story.board.set(wifi=True)

@@ -41,7 +41,7 @@ def test_room_after_a_backlog_and_an_hour(story):
     story.board.set(wifi=False)
     story.passes(2 * MINUTE_MS)
     before = story.stored_count()
-    story.make_records(70)
+    story.make_records(200)
     story.board.set(wifi=True)
     story.delivered(20 * MINUTE_MS)
     assert story.stored_count() >= before + 200
