@@ -33,6 +33,7 @@ _SENSOR_FAULT_MS = const(5000)
 _CONTACT_RETRY_MS = const(60000)
 _TIME_STEP_MAX_MS = const(86400000)
 _TIME_STEP_EVENT_MS = const(2000)
+_OFF_MAX_S = const(0x7FFFFFFF)  # the record's i32; a clock chip gone mad can say more
 
 _CONNECTED = "connected"
 _READY = "ready_for_reconnection"
@@ -57,7 +58,7 @@ class Meter:
         self._log = log
         self._changed = changed
         # Parsed before anything is touched: a wrong tariff must not leave a half-opened account.
-        self._first_tariff = tariffs.parse(config.tariff)
+        self._first_tariff = tariffs.parse(codec.check_document(config.tariff))
         self.account = Account()
         self.energy = EnergyRegister(
             bus_gain(config.voltage_ratio_x1000),
@@ -110,6 +111,10 @@ class Meter:
         self._highest = max(self._highest, self._counter_floor())
         if rtc_utc_s is not None and PLAUSIBLE_UTC_S[0] <= rtc_utc_s <= PLAUSIBLE_UTC_S[1]:
             self.clock.set_utc_ms(rtc_utc_s * 1000)
+        # Before anything is written: a flash that refuses must not keep the supply off.
+        if self._relay.contact() != self._contact:
+            self._relay.operate(self._contact)
+        self._contact_told = self._contact
         off_s = self._off_s()
         journal.begin_boot()
         self._append("boot", {"cause": cause, "firmware": VERSION, "off_s": off_s})
@@ -124,16 +129,13 @@ class Meter:
             self._append("tariff", {"document": self._first_tariff.document})
         if cause in ("power", "brownout") and snapshot:
             self._event(events.POWER_RESTORED, off_s)
-        if self._relay.contact() != self._contact:
-            self._relay.operate(self._contact)
-        self._contact_told = self._contact
         self._snapshot()
 
     def _off_s(self):
         utc_s = self.clock.utc_s()
         if utc_s is None or not self._last_utc_s:
             return -1
-        return max(0, utc_s - self._last_utc_s)
+        return min(max(0, utc_s - self._last_utc_s), _OFF_MAX_S)
 
     def _counter_floor(self):
         try:
@@ -540,7 +542,7 @@ class Meter:
         self._credit("recharge", order["id"], order["counter"], amount_mp)
 
     def _new_tariff(self, order):
-        tariff = tariffs.parse(order.get("document"))
+        tariff = tariffs.parse(codec.check_document(order.get("document")))
         utc_s = self.clock.utc_s()
         if "expires_utc_s" in order:
             expires_utc_s = codec.integer(order, "expires_utc_s", 0, 0xFFFFFFFF)

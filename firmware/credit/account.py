@@ -4,7 +4,7 @@
 
 The same class serves the meter (live and at recovery) and the gateway (which replays a meter's
 records and compares): both only ever `apply` records, so they cannot disagree about what a record
-means. Tests: host_tests/unit/test_account.py, host_tests/property/test_account_model.py.
+means. Tests: host_tests/unit/test_meter.py, host_tests/property/test_meter_machine.py.
 """
 
 from firmware.credit import tariff as tariffs

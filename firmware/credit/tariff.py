@@ -3,7 +3,7 @@
 A charge is a pure function of the period's energy and the tariff: each slab is one line, rounded
 once, half up, to a milli-paisa, and the total is the sum of the lines, so that any deduction can
 be explained line by line. docs/SPEC.md section 3 describes the document.
-Tests: host_tests/unit/test_tariff.py, host_tests/property/test_charges.py.
+Tests: host_tests/unit/test_tariff.py.
 """
 
 SLABS_MAX = 12

@@ -2,7 +2,7 @@
 
 Register and field names are the datasheet's (section 8.6). The driver is handed a bus with
 `readfrom_mem_into` and `writeto_mem` (as `machine.I2C`) and raises the bus's OSError as it is.
-`read()` allocates nothing. Tests: host_tests/unit/test_ina219_driver.py.
+`read()` allocates nothing. Tests: host_tests/unit/test_ina219_chip.py.
 """
 
 from firmware.core.shim import const

@@ -5,7 +5,7 @@
 
 Doubt never cuts: while the time is unknown the grace does not run and no window is open. The
 grace is a countdown of supplied seconds, so clock steps neither shorten nor lengthen it.
-Tests: host_tests/unit/test_rules.py (the whole table), host_tests/property/test_rules_machine.py.
+Tests: host_tests/unit/test_rules.py (the whole table).
 """
 
 from firmware.core.civil import DAY_S

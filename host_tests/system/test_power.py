@@ -13,6 +13,7 @@ import pytest
 
 from boards.emulated import flashing
 from boards.emulated.board import BoardError, EmulatedBoard
+from boards.emulated.cli import lab_config
 from boards.emulated.conductor import Conductor
 from boards.emulated.sim_clock import ConductedClock
 from host_tests.fakes.interpreters import micropython
@@ -256,6 +257,24 @@ def test_a_setting_that_cannot_be_is_told(make_board):
 
 
 # ---- flashing ----
+
+
+def test_a_meter_starts_while_its_bus_hangs_and_shows_why_it_cannot_start(conductor, tmp_path):
+    folder = tmp_path / "meter"
+    files = flashing.files_of(flashing.build())
+    flashing.flash_image(folder, files, lab_config())
+    settings = {"load": "constant:230V,2A"}
+    with EmulatedBoard(folder, "meter", conductor.address, settings=settings) as board:
+        _, number = board.wait_for(" status V=230.0 ", 30)
+        board.set(sensor="hang")
+        board.cut_power()
+        board.restore_power()  # the clock chip is on the same bus
+        _, number = board.wait_for(" status V=0.0 .* relay=closed .* SENSOR FAULT", 30, number)
+        board.set(sensor="ok")
+        board.wait_for(" status V=230.0 ", 30, number)
+    flashing.flash_image(folder, {**files, "firmware/meter.mpy": b"no code"})
+    with EmulatedBoard(folder, "meter", conductor.address) as board:
+        board.wait_for("^Traceback", 30)
 
 
 def test_flash_image_follows_the_files_and_leaves_the_meters_own(tmp_path, make_board):

@@ -6,6 +6,7 @@ import pytest
 
 from firmware.core.config import Config, ConfigError
 from firmware.link import codec
+from firmware.storage.journal import Journal, JournalFull
 from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, Bench
 from host_tests.fakes.documents import meter_config, tariff_document
 
@@ -319,3 +320,32 @@ def test_a_wrong_configuration_names_its_member_and_never_the_key(change, field)
         Config(values)
     assert refusal.value.field == field
     assert meter_config()["key"] not in str(refusal.value)
+
+
+def test_a_clock_chip_gone_mad_does_not_keep_the_meter_from_starting(bench):
+    bench.run(60)
+    bench.meter.journal.close()
+    bench.boot(4102444799)  # the end of 2099: longer off than the record's 31 bits of seconds
+    assert bench.records("boot")[-1]["off_s"] == 2**31 - 1
+
+
+def test_contact_is_restored_even_if_the_flash_takes_nothing(bench, monkeypatch):
+    bench.meter.journal.close()
+    bench.contact.closed = 0  # a relay that dropped with the power
+
+    def refuse(self, *record):
+        raise JournalFull("append", 28)
+
+    monkeypatch.setattr(Journal, "append", refuse)
+    with pytest.raises(JournalFull):
+        bench.boot(bench.utc_s)
+    assert bench.contact.closed
+
+
+def test_a_tariff_too_long_for_a_record_is_refused_before_anything_is_written(bench):
+    document = tariff_document((None, 700000))
+    document["more"] = "x" * 3000
+    answer = bench.order("t-1", 1, "tariff", document=document)
+    assert (answer["result"], answer["field"]) == ("range", "document")
+    assert not bench.records("period")
+    assert len(bench.records("tariff")) == 1
