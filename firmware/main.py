@@ -32,6 +32,8 @@ _SERVICE_MS = const(600000)
 # A meter that cannot start tries again after so long; until then a person can look into it.
 _START_AGAIN_S = const(60)
 _VERIFY_EVERY = const(10)
+# Often enough to keep the heap in one piece, seldom enough not to be seen in the sampling.
+_COLLECT_EVERY_BYTES = const(16384)
 
 _NO_ANSWER = const(1)
 _CONFIGURATION_LOST = const(2)
@@ -77,6 +79,7 @@ def run():
         print("no start, tries again in %d s" % _START_AGAIN_S)
         time.sleep(_START_AGAIN_S)
         board.reset()
+    gc.threshold(_COLLECT_EVERY_BYTES)
     watchdog = board.watchdog(max(_WATCHDOG_MS, 3 * config.sample_period_ms))
     try:
         asyncio.run(_run(board, meter, uplink, operating, watchdog))
