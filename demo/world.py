@@ -202,7 +202,6 @@ class World:
             folder,
             household.meter,
             self.conductor.address,
-            bits=_bits(),
             settings={
                 "load": household.load,
                 "seed": household.seed,
@@ -316,15 +315,6 @@ def erase(folder: Path) -> None:
     if not (folder / STATE).exists() and any(folder.iterdir()):
         raise WorldError(f"{folder} is not a demo's folder")
     shutil.rmtree(folder)
-
-
-def _bits() -> int:
-    """32 if there is such an interpreter: its words are the chip's, and it is faster."""
-    try:
-        locate.micropython(32)
-    except locate.ToolMissing:
-        return 64
-    return 32
 
 
 def _write_line(file: IO[str], line: str) -> None:

@@ -115,6 +115,9 @@ class Meter:
         if self._relay.contact() != self._contact:
             self._relay.operate(self._contact)
         self._contact_told = self._contact
+        # The first question reads the whole log, which takes seconds on the chip: now, while no
+        # watchdog runs and nothing is sampled, and not when the first order comes.
+        opened = journal.find_order("opening")
         off_s = self._off_s()
         journal.begin_boot()
         self._append("boot", {"cause": cause, "firmware": VERSION, "off_s": off_s})
@@ -124,7 +127,7 @@ class Meter:
             self._event(events.RESTARTED_AFTER_FAULT, 0)
         if self.account.tariff is None:
             # In this order, and asked for: power may fail between the two records.
-            if journal.find_order("opening") is None:
+            if opened is None:
                 self._credit("opening", "opening", 0, self.config.opening_balance_mp)
             self._append("tariff", {"document": self._first_tariff.document})
         if cause in ("power", "brownout") and snapshot:

@@ -65,8 +65,9 @@ class EmulatedBoard:
     """One emulated board in `folder` (made if missing), known to the conductor as `name`.
 
     conductor: its (host, port). heap_kb: free heap of the firmware on 32 bits (twice as much on
-    64). bits: 32 or 64, of the interpreter (default: 32 if there is one). settings: the world and
-    the chips, see README.md; `seed` among them. Raises ValueError for values out of range.
+    64). bits: 32 or 64, of the interpreter (default: $MICROPYTHON32 or $MICROPYTHON if set, else
+    32 if there is one). settings: the world and the chips, see README.md; `seed` among them.
+    Raises ValueError for values out of range.
     """
 
     def __init__(
@@ -808,13 +809,14 @@ class EmulatedBoard:
 
 
 def _interpreter(bits: int | None) -> tuple[list[str], int]:
-    """Command and word size; 32 bits is the chip's size, and faster."""
-    if bits is None:
-        try:
-            return locate.micropython(bits=32), 32
-        except locate.ToolMissing:
-            bits = 64
-    return locate.micropython(bits=bits), bits
+    """Command and word size; 32 bits is the chip's size, and faster, unless one was chosen."""
+    command = None
+    if bits is None and (os.environ.get("MICROPYTHON32") or not os.environ.get("MICROPYTHON")):
+        with contextlib.suppress(locate.ToolMissing):
+            command = locate.micropython(bits=32)
+    if command is None:
+        command = locate.micropython(bits=bits or 64)
+    return command, locate.probe(command[0]).bits
 
 
 class _Watch:

@@ -13,7 +13,7 @@ import binascii
 
 from firmware.core.shim import const
 from firmware.link import codec
-from firmware.link.mqtt import Client, LinkDown
+from firmware.link.mqtt import Client, LinkDown, reason
 
 BATCH_RECORDS = const(16)
 BATCH_BYTES = const(3500)
@@ -118,16 +118,19 @@ class Uplink:
         wlan = self._wlan
         if wlan is None or wlan.isconnected():
             return
-        wlan.active(True)
         try:
-            wlan.connect(self._config.wifi_ssid, self._config.wifi_password)
-        except OSError:
-            pass  # it is already trying, for instance to come back after a loss
-        for _ in range(_JOIN_S):
-            if wlan.isconnected():
-                return
-            await asyncio.sleep(1)
-        wlan.disconnect()
+            wlan.active(True)
+            try:
+                wlan.connect(self._config.wifi_ssid, self._config.wifi_password)
+            except OSError:
+                pass  # it is already trying, for instance to come back after a loss
+            for _ in range(_JOIN_S):
+                if wlan.isconnected():
+                    return
+                await asyncio.sleep(1)
+            wlan.disconnect()
+        except OSError as error:  # no memory for the radio, or it was not started
+            raise LinkDown("wifi: " + reason(error))
         raise LinkDown("no wifi")
 
     def _came_up(self):

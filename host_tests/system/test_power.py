@@ -17,6 +17,7 @@ from boards.emulated.cli import lab_config
 from boards.emulated.conductor import Conductor
 from boards.emulated.sim_clock import ConductedClock
 from host_tests.fakes.interpreters import micropython
+from toolchain import locate
 
 START_MS = 1_767_225_600_000
 
@@ -218,6 +219,17 @@ def test_the_firmware_has_the_heap_of_the_chip(make_board, bits, heap_kb):
     free_bytes = int(board.wait_for("^free")[0].split()[1])
     cap_bytes = heap_kb * 1024 * bits // 32
     assert cap_bytes - 1024 <= free_bytes <= cap_bytes
+
+
+def test_the_interpreter_that_was_chosen_is_taken(make_board, monkeypatch):
+    chosen = micropython(64)[-1]
+    monkeypatch.delenv("MICROPYTHON32", raising=False)
+    monkeypatch.setenv("MICROPYTHON", chosen)
+    board = make_board({"main.py": b"import sys\nprint('word', sys.maxsize > 1 << 40)"})
+    board.wait_for("^word True$")
+    monkeypatch.setenv("MICROPYTHON", "no-such-program")
+    with pytest.raises(locate.ToolMissing, match=r"\$MICROPYTHON is set to no-such-program"):
+        make_board({}, "other")
 
 
 def test_a_loop_that_only_watches_the_clock_ends(make_board):

@@ -359,6 +359,20 @@ def test_wifi_is_joined_first_and_a_restarted_broker_is_met_again(tmp_path, brok
     assert {r["seq"] for r in gateway.records} == {1, 2, 3, 4, 5}
 
 
+def test_a_radio_that_does_not_start_is_tried_again(tmp_path, broker, gateway):
+    class Reluctant(Wlan):
+        def active(self, on):
+            super().active(on)
+            if len(self.calls) == 1:
+                raise OSError("WiFi Out of Memory")
+
+    wlan = Reluctant()
+    bench = Bench(tmp_path, broker, wlan=wlan)
+    bench.run(lambda: bench.until(lambda: bench.uplink.connected))
+    assert wlan.calls == [("active", True), ("active", True), ("connect", "home", "secret")]
+    assert bench.meter.lines[0].startswith("link down: wifi")
+
+
 @pytest.mark.parametrize("bits", [64, 32])
 def test_the_same_uplink_drains_a_backlog_on_micropython(tmp_path, broker, gateway, bits):
     heap = f"heapsize={110 * bits // 32}k"
