@@ -33,7 +33,8 @@ _SENSOR_FAULT_MS = const(5000)
 _CONTACT_RETRY_MS = const(60000)
 _TIME_STEP_MAX_MS = const(86400000)
 _TIME_STEP_EVENT_MS = const(2000)
-_OFF_MAX_S = const(0x7FFFFFFF)  # the record's i32; a clock chip gone mad can say more
+_OFF_CREDIBLE_S = const(34560000)  # 400 days without power; beyond, doubt the clock chip
+_RTC_BACK_MAX_S = const(86400)  # as far as the gateway may correct it
 
 _CONNECTED = "connected"
 _READY = "ready_for_reconnection"
@@ -109,7 +110,7 @@ class Meter:
         if checkpoint:
             self._take_checkpoint(checkpoint)
         self._highest = max(self._highest, self._counter_floor())
-        if rtc_utc_s is not None and PLAUSIBLE_UTC_S[0] <= rtc_utc_s <= PLAUSIBLE_UTC_S[1]:
+        if rtc_utc_s is not None and self._is_credible(rtc_utc_s):
             self.clock.set_utc_ms(rtc_utc_s * 1000)
         # Before anything is written: a flash that refuses must not keep the supply off.
         if self._relay.contact() != self._contact:
@@ -134,11 +135,22 @@ class Meter:
             self._event(events.POWER_RESTORED, off_s)
         self._snapshot()
 
+    def _is_credible(self, rtc_utc_s):
+        """False: the clock chip does not fit what is on flash, so the gateway is to say the time.
+
+        A period closed in a far future would be the last; a wrong hour could open a window.
+        """
+        low, high = PLAUSIBLE_UTC_S
+        if self._last_utc_s:
+            low = max(low, self._last_utc_s - _RTC_BACK_MAX_S)
+            high = min(high, self._last_utc_s + _OFF_CREDIBLE_S)
+        return low <= rtc_utc_s <= high
+
     def _off_s(self):
         utc_s = self.clock.utc_s()
         if utc_s is None or not self._last_utc_s:
             return -1
-        return min(max(0, utc_s - self._last_utc_s), _OFF_MAX_S)
+        return max(0, utc_s - self._last_utc_s)
 
     def _counter_floor(self):
         try:
