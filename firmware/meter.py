@@ -565,6 +565,8 @@ class Meter:
                 return "expired"
         if utc_s is not None and tariff.effective_from_utc_s > utc_s:
             raise tariffs.TariffError("effective_from_utc_s", "must not be in the future")
+        if tariff.document == self.account.tariff.document:
+            return "accepted"  # sent again after a power cut behind its record: closes nothing
         # The energy so far stays at the old prices: what was charged is closed first.
         wh = self.energy.import_wh
         start_utc_s = self.account.period_start_utc_s

@@ -28,6 +28,7 @@ _RETRY_MAX_S = const(900)
 _RECONNECT_MAX_S = const(120)
 _JOIN_S = const(30)
 _TIME_EVERY_S = const(3600)
+_TIME_AGAIN_S = const(300)
 _ANSWERS_MAX = const(8)
 
 
@@ -176,7 +177,7 @@ class Uplink:
         try:
             await self._answer(self._timed.wait(), _TIME_S)
         except asyncio.TimeoutError:
-            self._time_due_up_s = self._meter.clock.up_s() + self._retry_later()
+            self._time_due_up_s = self._meter.clock.up_s() + _TIME_AGAIN_S
         self._nonce = None
 
     async def _drain(self):
@@ -188,13 +189,9 @@ class Uplink:
             payload = None  # not kept while waiting
             if not await self._acknowledged(last_seq):
                 self.resent += 1
-                self._retry_up_s = self._meter.clock.up_s() + self._retry_later()
+                self._retry_up_s = self._meter.clock.up_s() + self._retry_s
+                self._retry_s = min(_RETRY_MAX_S, 2 * self._retry_s)
             await self._send_answers()
-
-    def _retry_later(self):
-        retry_s = self._retry_s
-        self._retry_s = min(_RETRY_MAX_S, 2 * retry_s)
-        return retry_s
 
     def _batch(self):
         """(payload, number of its last record) of the next batch; (None, 0) if there is none.

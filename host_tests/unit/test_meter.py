@@ -205,6 +205,19 @@ def test_a_new_tariff_prices_what_comes_and_leaves_what_was(bench):
     assert bench.meter.live()["tariff"] == "dear"
 
 
+def test_the_tariff_in_force_sent_again_closes_no_period(bench):
+    document = {**tariff_document((1, 100000), (None, 900000)), "id": "slabs", "version": 2}
+    bench.order("t-1", 1, "tariff", document=document)
+    bench.run(2 * HOUR_S, 960)
+    balance_mp, periods = bench.meter.balance_mp(), len(bench.records("period"))
+    assert bench.order("t-2", 2, "tariff", document=document)["result"] == "accepted"
+    assert len(bench.records("period")) == periods
+    bench.run(HOUR_S, 960)  # goes on in the slab that was reached
+    wh = bench.meter.energy.import_wh
+    assert balance_mp - bench.meter.balance_mp() >= 950 * 900
+    assert wh > 2000
+
+
 def test_a_wrong_tariff_changes_nothing_but_the_counter(bench):
     document = {**tariff_document(), "currency": "EUR"}
     answer = bench.order("t-1", 1, "tariff", document=document)
