@@ -171,6 +171,7 @@ def flash_device(
     new = json.loads(manifest)
     old_files: dict[str, str] = old.get("files", {})
     if old.get("digest") == new["digest"]:
+        _mpremote(port, "reset")  # looking stopped the meter
         return False
     changed = [p for p, digest in new["files"].items() if old_files.get(p) != digest]
     gone = [p for p in old_files if p not in new["files"]]
