@@ -162,7 +162,12 @@ def run(
             raise typer.BadParameter(f"{value} is not in {low} to {high}", param_hint=option)
     rate = _parsed("--clock", parse_rate, clock)
     start_ms = None if start is None else _parsed("--start", parse_start_ms, start)
-    settings: dict[str, Any] = {"seed": seed, **_assignments(setting or [], "--setting")}
+    # A board that is handed to a meter has had its clock set.
+    settings: dict[str, Any] = {
+        "seed": seed,
+        "rtc_set": True,
+        **_assignments(setting or [], "--setting"),
+    }
     if load is not None:
         kind, _, file = load.partition(":")
         settings["load"] = f"csv:{Path(file).absolute()}" if kind == "csv" else load

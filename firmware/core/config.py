@@ -20,12 +20,12 @@ _INTEGERS = (
     ("voltage_ratio_x1000", 10000, 1000, 12500),
     ("current_ratio_x1000", 12500, 1000, 32000),
     ("basic_current_ma", 12500, 100, 100000),
-    ("sample_period_ms", 1000, 100, 60000),
+    ("sample_period_ms", 1000, 1000, 60000),
     ("live_period_s", 60, 1, 86400),
     ("opening_balance_mp", 0, -10000000000, 10000000000),
 )
 
-_FIRST_CHECKED_VERSION = const(1)
+_VERSION = const(1)
 
 
 class ConfigError(Exception):
@@ -63,8 +63,9 @@ class Config:
 
     def __init__(self, values):
         """Raises ConfigError. `meter` and `tariff` are checked by who knows their form."""
-        if not isinstance(values, dict) or values.get("v") != _FIRST_CHECKED_VERSION:
-            raise ConfigError("v", "must be 1")
+        if not isinstance(values, dict):
+            raise ConfigError("config", "must be an object")
+        _integer(values, "v", 0, _VERSION, _VERSION)
         self.meter = _text(values, "meter", 24)
         try:
             self.key = binascii.unhexlify(_text(values, "key", 64, 64))

@@ -404,3 +404,13 @@ def test_wrong_values_are_told_with_what_is_allowed(tmp_path, option, value, tex
     out = run.communicate(timeout=60)[0]
     assert run.returncode != 0
     assert text in out, out
+
+
+@pytest.mark.parametrize(("battery", "expected"), [(True, START_MS // 1000), (False, None)])
+def test_a_clock_chip_that_was_set_before_shows_the_time_if_it_has_a_battery(
+    make_board, battery, expected
+):
+    files = flashing.files_of(flashing.build())
+    files["main.py"] = b"import board; print('utc', board.make().rtc.utc_s())"
+    board = make_board(files, settings={"rtc_set": True, "rtc_battery": battery})
+    assert board.wait_for("^utc ")[0] == f"utc {expected}"

@@ -15,6 +15,8 @@ OSF = 0x80
 CONTROL_RESET = 0x1C
 STATUS_RESET = 0x88  # OSF and EN32kHz
 
+SET = (0, 0, 0, CONTROL_RESET, 0x08)  # `kept` of a chip that shows the right time
+
 EPOCH_2000_S = 946_684_800
 DAY_S = 86_400
 CENTURY_DAYS = 36_525  # 2000-01-01 to 2100-01-01, which the chip counts as a leap year

@@ -12,7 +12,8 @@ Settings read here and in the device modules, each with a default:
 `seed` (0), `load` ("appliances:default", see emu.loads), `utc_offset_min` (330), `csv_start_ms`
 (any instant of the day on which a recording starts; the first power-up's), `voltage_ratio_x1000`
 (10,000) and `current_ratio_x1000` (12,500), `shunt_uohm` (100,000), `relay_kind` ("latching" or
-"single"), `chip` (errors of the INA219, see emu.ina219), `rtc_battery` (true), `unique_id` (12
+"single"), `chip` (errors of the INA219, see emu.ina219), `rtc_battery` (true),
+`rtc_set` (false; true: the DS3231 was set before its first power-up), `unique_id` (12
 hexadecimal digits), `wifi_ssid` and `wifi_key` (none: any are taken), `reset_cause`, `kept`.
 """
 
@@ -24,6 +25,7 @@ from emu import clock, control
 from emu.circuit import CONTACT_FAULTS, Circuit
 from emu.ds3231 import ADDRESS as DS3231_ADDRESS
 from emu.ds3231 import DS3231
+from emu.ds3231 import SET as DS3231_SET
 from emu.ina219 import INA219
 from emu.loads import load_from
 
@@ -303,7 +305,10 @@ ina219 = INA219(
     lambda values: control.keep("ina219", values, "reset"),
 )
 circuit.sampler = ina219
-rtc = DS3231(clock.now_ms, kept.get("ds3231"), _keep_clock)
+_clock_kept = kept.get("ds3231")
+if _clock_kept is None and settings.get("rtc_set") and knobs["rtc_battery"]:
+    _clock_kept = DS3231_SET
+rtc = DS3231(clock.now_ms, _clock_kept, _keep_clock)
 bus.chips[INA219_ADDRESS] = ina219
 bus.chips[DS3231_ADDRESS] = rtc
 _aux = line(AUX_CONTACT)
