@@ -215,6 +215,7 @@ class Meter:
         )
         fields["type"] = kind
         fields["utc_s"] = utc_s or 0
+        fields["time_valid"] = 0 if utc_s is None else 1
         self._apply(fields)
         self._log_record(fields)
         self._changed()
@@ -567,10 +568,6 @@ class Meter:
             raise tariffs.TariffError("effective_from_utc_s", "must not be in the future")
         if tariff.document == self.account.tariff.document:
             return "accepted"  # sent again after a power cut behind its record: closes nothing
-        # The energy so far stays at the old prices: what was charged is closed first.
-        wh = self.energy.import_wh
-        start_utc_s = self.account.period_start_utc_s
-        self._period(utc_s or start_utc_s, wh, self.account.open_charge_mp(wh))
         self._append("tariff", {"document": tariff.document})
         return "accepted"
 

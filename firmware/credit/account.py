@@ -48,6 +48,14 @@ class Account:
             self.period_start_wh = record["end_wh"]
             self.period_start_utc_s = record["end_utc_s"]
         elif kind == "tariff":
+            if self.tariff is not None:
+                # What was consumed stays at the price it was charged at. One record does both, so
+                # that power cannot fail in between.
+                wh = record["import_wh"]
+                self.closed_mp += self.open_charge_mp(wh)
+                self.period_start_wh = wh
+                if record["time_valid"]:
+                    self.period_start_utc_s = record["utc_s"]
             self.tariff = tariffs.parse(record["document"])
 
     def open_charge_mp(self, import_wh):

@@ -108,9 +108,9 @@ class FakeMeter:
             "type": type_,
             **members,
         }
-        self.account.apply(record)
         if type_ not in ("period", "order"):
             record.setdefault("import_wh", self.import_wh)
+        self.account.apply(record)
         if type_ != "order":
             record.setdefault("balance_mp", self.account.balance_mp(self.import_wh))
         with self.changed:

@@ -218,6 +218,23 @@ def test_the_tariff_in_force_sent_again_closes_no_period(bench):
     assert wh > 2000
 
 
+def test_a_new_tariff_in_the_month_is_one_record_and_the_month_still_closes_once(make_bench):
+    bench = make_bench(1769884200 - 3 * HOUR_S)  # 21:00 on 31 January
+    bench.run(HOUR_S, 2400)
+    seq = bench.meter.journal.last_seq
+    document = {**tariff_document((1, 100000), (None, 900000)), "id": "slabs", "version": 2}
+    bench.order("t-1", 1, "tariff", document=document)
+    kinds = [record["type"] for record in bench.records() if record["seq"] > seq]
+    assert kinds == ["tariff", "order"]
+    bench.restart()
+    bench.run(3 * HOUR_S, 960)
+    closed = [record for record in bench.records("period") if record["charge_mp"]]
+    assert len(closed) == 1
+    wh = closed[0]["end_wh"] - closed[0]["start_wh"]
+    assert closed[0]["charge_mp"] == 100000 + (wh - 1000) * 900
+    assert closed[0]["start_wh"] == bench.records("tariff")[-1]["import_wh"]
+
+
 def test_a_wrong_tariff_changes_nothing_but_the_counter(bench):
     document = {**tariff_document(), "currency": "EUR"}
     answer = bench.order("t-1", 1, "tariff", document=document)
