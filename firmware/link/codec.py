@@ -21,7 +21,6 @@ MAX_RECORDS = 32
 COUNTER_MAX = 0x7FFFFFFF
 AMOUNT_MAX_MP = 10000000000
 DOCUMENT_MAX = 3000  # bytes of JSON: an order with it fits a message, a record and a snapshot
-ORDER_KINDS = ("recharge", "tariff")
 _METER_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _SIGNATURE_CHARS = 64
 

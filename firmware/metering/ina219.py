@@ -19,9 +19,6 @@ _CONFIG = const(0x3FFF)
 # Full scale 3.2 A on 0.1 ohm: CURRENT has a step of 100 uA (datasheet section 8.5.1).
 _CURRENT_LSB_UA = const(100)
 
-BUS_LSB_UV = const(4000)
-SHUNT_LSB_UV = const(10)
-
 
 class ConfigurationLost(Exception):
     """The chip answers with another configuration than was written: it has reset itself."""
