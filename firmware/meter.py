@@ -21,6 +21,7 @@ from firmware.link import codec
 from firmware.metering.energy import EnergyRegister
 from firmware.metering.profile import Block
 from firmware.metering.scale import bus_gain, shunt_gain
+from firmware.orders import Orders
 from firmware.relay import rules
 
 CHECKPOINT_FORMAT = "<QIiI"  # import_wh, remainder_half_mj, grace_left_s, utc_s
@@ -75,8 +76,7 @@ class Meter:
         self._reason = ""
         self._low_warned = False
         self._undated_told = False
-        self._highest = 0
-        self.refused_orders = 0
+        self.orders = Orders(self, nvs)
         self._last_utc_s = 0
         self._closed_minute = 0
         self._block_start_utc_s = 0
@@ -109,7 +109,7 @@ class Meter:
             self._apply(record)
         if checkpoint:
             self._take_checkpoint(checkpoint)
-        self._highest = max(self._highest, self._counter_floor())
+        self.orders.take_floor()
         if rtc_utc_s is not None and self._is_credible(rtc_utc_s):
             self.clock.set_utc_ms(rtc_utc_s * 1000)
         # Before anything is written: a flash that refuses must not keep the supply off.
@@ -121,7 +121,7 @@ class Meter:
         opened = journal.find_order("opening")
         off_s = self._off_s()
         journal.begin_boot()
-        self._append("boot", {"cause": cause, "firmware": VERSION, "off_s": off_s})
+        self.append("boot", {"cause": cause, "firmware": VERSION, "off_s": off_s})
         if journal.damaged_bytes:
             self._event(events.JOURNAL_DAMAGED, journal.damaged_bytes)
         if faulted:
@@ -129,8 +129,8 @@ class Meter:
         if self.account.tariff is None:
             # In this order, and asked for: power may fail between the two records.
             if opened is None:
-                self._credit("opening", "opening", 0, self.config.opening_balance_mp)
-            self._append("tariff", {"document": self._first_tariff.document})
+                self.credit("opening", "opening", 0, self.config.opening_balance_mp)
+            self.append("tariff", {"document": self._first_tariff.document})
         if cause in ("power", "brownout") and snapshot:
             self._event(events.POWER_RESTORED, off_s)
         self._snapshot()
@@ -152,12 +152,6 @@ class Meter:
             return -1
         return max(0, utc_s - self._last_utc_s)
 
-    def _counter_floor(self):
-        try:
-            return self._nvs.get_i32("counter")
-        except OSError:
-            return 0  # never written: a new meter
-
     def _state(self):
         return {
             "account": self.account.state(),
@@ -166,7 +160,7 @@ class Meter:
             "contact": self._contact,
             "reason": self._reason,
             "low_warned": self._low_warned,
-            "highest": self._highest,
+            "highest": self.orders.highest,
             "last_utc_s": self._last_utc_s,
             "block_start_utc_s": self._block_start_utc_s,
             "block_start_wh": self._block_start_wh,
@@ -181,7 +175,7 @@ class Meter:
         self._contact = state["contact"]
         self._reason = state["reason"]
         self._low_warned = state["low_warned"]
-        self._highest = state["highest"]
+        self.orders.highest = state["highest"]
         self._last_utc_s = state["last_utc_s"]
         self._block_start_utc_s = state["block_start_utc_s"]
         self._block_start_wh = state["block_start_wh"]
@@ -196,7 +190,7 @@ class Meter:
 
     # --- records ---------------------------------------------------------------------------
 
-    def _append(self, kind, fields):
+    def append(self, kind, fields):
         """Persists a record, takes it into the state, logs it. Register and balance are filled in
         unless given."""
         utc_s = self.clock.utc_s()
@@ -241,8 +235,7 @@ class Meter:
             self.energy.restore(wh, 0)
         if wh > self._committed_wh:
             self._committed_wh = wh
-        if "counter" in record and record["counter"] > self._highest:
-            self._highest = record["counter"]
+        self.orders.apply(record)
         if kind == "relay":
             self._contact = record["contact"]
             self._reason = record["reason"] if not record["contact"] else ""
@@ -269,7 +262,7 @@ class Meter:
             self._grace_left_s = self.config.grace_s
 
     def _event(self, code, detail):
-        self._append(
+        self.append(
             "event",
             {
                 "code": code,
@@ -279,9 +272,10 @@ class Meter:
             },
         )
 
-    def _credit(self, kind, entry_id, counter, amount_mp):
+    def credit(self, kind, entry_id, counter, amount_mp):
+        """Persists a ledger entry of `amount_mp` (signed)."""
         balance_mp = self.account.balance_mp(self.energy.import_wh) + amount_mp
-        self._append(
+        self.append(
             "credit",
             {
                 "kind": kind,
@@ -376,7 +370,7 @@ class Meter:
             self._block_start_utc_s = start_utc_s
         elif start_utc_s > self._block_start_utc_s:
             block = self.block
-            self._append(
+            self.append(
                 "block",
                 {
                     "start_utc_s": self._block_start_utc_s,
@@ -406,7 +400,7 @@ class Meter:
 
     def _period(self, end_utc_s, end_wh, charge_mp):
         account = self.account
-        self._append(
+        self.append(
             "period",
             {
                 "start_utc_s": account.period_start_utc_s,
@@ -464,7 +458,7 @@ class Meter:
             self._switch(1, _CONNECTED, "recharge")
 
     def _switch(self, contact, state, reason):
-        self._append("relay", {"state": state, "contact": contact, "reason": reason})
+        self.append("relay", {"state": state, "contact": contact, "reason": reason})
         self._relay.operate(contact)
         self._contact_up_ms = self.clock.up_ms()
 
@@ -509,77 +503,12 @@ class Meter:
     # --- orders and time ---------------------------------------------------------------------
 
     def handle_order(self, message):
-        """Decides on a signed order (bytes); returns the answer as a dict, None if it is not the
-        gateway's. The result is on flash before this returns."""
-        try:
-            payload = codec.open_signed(self.config.key, self.config.meter, message)
-            order = codec.check_order(self.config.meter, payload)
-        except codec.CodecError as error:
-            self.refused_orders += 1
-            self.log("order refused: " + str(error))
-            return None
-        known = self.journal.find_order(order["id"])
-        if known:
-            return self._answer(order, known.get("result", "accepted"), known["balance_mp"])
-        if order["counter"] <= self._highest:
-            return self._answer(order, "old")
-        field = ""
-        try:
-            if order["kind"] == "recharge":
-                self._recharge(order)
-                result = "accepted"
-            elif order["kind"] == "tariff":
-                result = self._new_tariff(order)
-            else:
-                result = "unsupported"
-        except (codec.CodecError, tariffs.TariffError) as error:
-            result = "range"
-            field = error.field
-        if order["kind"] != "recharge" or result != "accepted":
-            self._append(
-                "order",
-                {
-                    "id": order["id"],
-                    "counter": order["counter"],
-                    "kind": order["kind"],
-                    "result": result,
-                },
-            )
-        self._nvs.set_i32("counter", self._highest)
-        self._nvs.commit()
-        answer = self._answer(order, result)
-        if field:
-            answer["field"] = field
+        """Decides on a signed order (bytes), as `orders.Orders.handle`."""
+        return self.orders.handle(message)
+
+    def step_rules(self):
+        """Applies the credit rules now, as after an order, instead of at the next second."""
         self._step_rules(self.clock.utc_s())
-        return answer
-
-    def _recharge(self, order):
-        amount_mp = codec.integer(order, "amount_mp", 1, codec.AMOUNT_MAX_MP)
-        self._credit("recharge", order["id"], order["counter"], amount_mp)
-
-    def _new_tariff(self, order):
-        tariff = tariffs.parse(codec.check_document(order.get("document")))
-        utc_s = self.clock.utc_s()
-        if "expires_utc_s" in order:
-            expires_utc_s = codec.integer(order, "expires_utc_s", 0, 0xFFFFFFFF)
-            if utc_s is None or utc_s > expires_utc_s:
-                return "expired"
-        if utc_s is not None and tariff.effective_from_utc_s > utc_s:
-            raise tariffs.TariffError("effective_from_utc_s", "must not be in the future")
-        if tariff.document == self.account.tariff.document:
-            return "accepted"  # sent again after a power cut behind its record: closes nothing
-        self._append("tariff", {"document": tariff.document})
-        return "accepted"
-
-    def _answer(self, order, result, balance_mp=None):
-        return {
-            "v": codec.VERSION,
-            "id": order["id"],
-            "counter": order["counter"],
-            "result": result,
-            "balance_mp": self.balance_mp() if balance_mp is None else balance_mp,
-            "highest": self._highest,
-        }
 
     def set_time(self, utc_ms):
         """Sets the clock; True if it was taken. A step above 24 h is refused (a signed order will

@@ -14,8 +14,17 @@ never change.
 CAUSES = ("power", "hard", "watchdog", "soft", "brownout", "unknown")
 CREDIT_KINDS = ("opening", "recharge", "refund", "adjustment")
 STATES = ("connected", "ready_for_reconnection", "disconnected")
-REASONS = ("start", "credit", "recharge", "order")
-RESULTS = ("accepted", "old", "range", "malformed", "unsupported", "expired")
+REASONS = ("start", "credit", "recharge", "order", "ledger_lost")
+RESULTS = (
+    "accepted",
+    "old",
+    "range",
+    "malformed",
+    "unsupported",
+    "expired",
+    "time_unknown",
+    "resync_needed",
+)
 
 _REGISTERS = (("import_wh", "i64"), ("balance_mp", "i64"))
 
@@ -67,7 +76,36 @@ RECORDS = {
         8,
         (("id", "text"), ("counter", "u32"), ("kind", "text"), ("result", RESULTS)) + _REGISTERS,
     ),
+    # Accepted orders that change the meter's state: the record is the answer's.
+    "settings": (9, (("id", "text"), ("counter", "u32"), ("document", "json")) + _REGISTERS),
+    "arrears": (
+        10,
+        (("id", "text"), ("counter", "u32"), ("amount_mp", "i64"), ("share_percent", "u8"))
+        + _REGISTERS,
+    ),
+    "emergency": (11, (("id", "text"), ("counter", "u32"), ("limit_mp", "i64")) + _REGISTERS),
+    "resync": (12, (("id", "text"), ("counter", "u32"), ("document", "json")) + _REGISTERS),
+    "fault": (
+        13,
+        (("kind", "text"), ("place", "text"), ("at_up_s", "u32"), ("at_utc_s", "u32")) + _REGISTERS,
+    ),
 }
+
+LEDGER = (
+    "credit",
+    "tariff",
+    "period",
+    "relay",
+    "order",
+    "settings",
+    "arrears",
+    "emergency",
+    "resync",
+)
+"""Types that are hash-chained: each carries the digest of the one before."""
+
+ORDERED = ("credit", "order", "settings", "arrears", "emergency", "resync")
+"""Types whose `id` is that of an order, of which they are the answer."""
 
 RANGES = {
     "u8": (0, 0xFF),

@@ -23,6 +23,7 @@ import os
 import struct
 from binascii import crc32, hexlify
 
+from firmware.core.records import ORDERED
 from firmware.core.shim import const
 from firmware.storage import packing
 from firmware.storage.packing import RecordError
@@ -372,7 +373,7 @@ class Journal:
             except OSError as again:
                 raise _fault("append", again)
         self.last_seq = seq
-        if self._orders is not None and name in ("credit", "order"):
+        if self._orders is not None and name in ORDERED:
             self._orders.setdefault(_order_digest(fields["id"]), self._firsts[-1])
         return seq
 
@@ -506,7 +507,7 @@ class Journal:
         return wires
 
     def find_order(self, order_id):
-        """The first `credit` or `order` record with this id, as a wire dict, or None.
+        """The first record (of types ORDERED) with this id as a wire dict, or None.
 
         The first call after a start reads the whole log; later ones read on only where the id's
         digest was met. Raises StorageError.

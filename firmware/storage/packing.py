@@ -8,12 +8,12 @@ Tests: host_tests/unit/test_journal.py.
 import json
 import struct
 
-from firmware.core.records import RANGES, RECORDS, TEXT_MAX
+from firmware.core.records import ORDERED, RANGES, RECORDS, TEXT_MAX
 
 _CODES = {"u8": "<B", "u16": "<H", "u32": "<I", "i32": "<i", "i64": "<q"}
 _NAMES = {RECORDS[name][0]: name for name in RECORDS}
 
-ORDER_CODES = (RECORDS["credit"][0], RECORDS["order"][0])
+ORDER_CODES = tuple(RECORDS[name][0] for name in ORDERED)
 """Types whose `id` is that of an order."""
 
 

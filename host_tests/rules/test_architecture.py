@@ -19,7 +19,8 @@ ARROWS = {
     "storage": {"core", "storage"},
     "link": {"core", "link"},
     "console": {"core", "console"},
-    "meter.py": {"core", "metering", "credit", "relay", "storage", "link", "console"},
+    "orders.py": {"core", "credit", "link"},
+    "meter.py": {"core", "metering", "credit", "relay", "storage", "link", "console", "orders"},
     "main.py": {"core", "metering", "credit", "relay", "storage", "link", "console", "meter"},
     "__init__.py": set(),
 }
@@ -34,6 +35,7 @@ ALLOWED = {
     "console": PURE,
     "storage": {*PURE, "os", "errno", "struct"},
     "link": {*PURE, "asyncio", "errno", "os", "struct"},
+    "orders.py": PURE,
     "meter.py": PURE,
     "main.py": {*PURE, "asyncio", "gc", "os", "sys", "time", "board"},
     "__init__.py": set(),

@@ -188,7 +188,7 @@ def test_a_forged_order_is_counted_logged_and_leaves_no_trace_on_flash(bench, tm
     for message in (codec.sign(bytes(32), "JH-0001", payload), payload, b"", b"\xff" * 64):
         assert bench.meter.handle_order(message) is None
     assert image() == before
-    assert bench.meter.refused_orders == 4
+    assert bench.meter.orders.refused == 4
     assert not any(bench.config.key.hex() in line for line in bench.lines)
 
 
