@@ -173,13 +173,23 @@ def _wire(record):
 class Journal:
     """The journal in one folder. Order of use: `open`, replay, `begin_boot`, then the rest.
 
-    checkpoint_format: that of `struct` for the tuples that `checkpoint` takes.
+    checkpoint_format: that of `struct` for the tuples that `checkpoint` takes. The sizes in bytes
+    are those of SPEC section 5; tests take small ones to see files change often.
     """
 
-    def __init__(self, folder, checkpoint_format, log_bytes=LOG_BYTES):
+    def __init__(
+        self,
+        folder,
+        checkpoint_format,
+        log_bytes=LOG_BYTES,
+        segment_bytes=SEGMENT_BYTES,
+        checkpoint_file_bytes=CHECKPOINT_FILE_BYTES,
+    ):
         self._folder = folder
         self._format = checkpoint_format
-        self._segments_max = log_bytes // SEGMENT_BYTES
+        self._segment_bytes = segment_bytes
+        self._segments_max = log_bytes // segment_bytes
+        self._checkpoint_file_bytes = checkpoint_file_bytes
         self.formatted = False  # True: open() found no journal and began one
         self.boot = 0
         self.last_seq = 0
@@ -209,7 +219,7 @@ class Journal:
         """True when the next checkpoint had better be a snapshot."""
         return (
             self._checkpoints is None
-            or self._checkpoints_size > CHECKPOINT_FILE_BYTES
+            or self._checkpoints_size > self._checkpoint_file_bytes
             or self.last_seq - self.snapshot_seq > _REPLAY_RECORDS
         )
 
@@ -380,7 +390,7 @@ class Journal:
     def _append(self, seq, head, payload, now_utc_s):
         try:
             size = _RECORD_MIN_BYTES + len(payload)
-            if self._log is None or self._log_size + size > SEGMENT_BYTES:
+            if self._log is None or self._log_size + size > self._segment_bytes:
                 self._begin_segment(seq, now_utc_s)
             self._log_size += _write_record(self._log, head, payload)
         except OSError:

@@ -13,7 +13,8 @@ from firmware.storage import journal as journal_module
 from firmware.storage.journal import Journal
 
 FORMAT = "<QIiI"
-SEGMENT_BYTES = 700  # small, so that a short run crosses segments
+# Small, so that a short run crosses segments and changes the checkpoint file.
+SIZES = {"segment_bytes": 700, "checkpoint_file_bytes": 300}
 RECORD_MIN_BYTES = 26
 
 order_ids = st.text("abc", min_size=1, max_size=36)
@@ -22,8 +23,6 @@ order_ids = st.text("abc", min_size=1, max_size=36)
 @pytest.fixture(autouse=True, scope="module")
 def small_and_fast():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal_module, "SEGMENT_BYTES", SEGMENT_BYTES)
-        patch.setattr(journal_module, "CHECKPOINT_FILE_BYTES", 300)
         patch.setattr(journal_module, "_fsync", None)
         yield
 
@@ -201,7 +200,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.faulted = self.faulted or faulted
         if self.journal:
             self.journal.close()
-        self.journal = Journal(str(self.folder), FORMAT)
+        self.journal = Journal(str(self.folder), FORMAT, **SIZES)
         self.opened = self.journal.open()
         self.replayed = list(self.opened[2])
         assert self.journal.begin_boot() <= self.boot + 1

@@ -15,6 +15,7 @@ sys.path.insert(0, sys.argv[1])
 
 FORMAT = "<QIiI"
 BLOCK_BYTES = 4096
+SMALL = {"segment_bytes": 400}  # so that the scenario crosses segments
 T0_UTC_S = 1767600000
 
 
@@ -136,11 +137,11 @@ def scenario(journal_module, flash, expected):
     vfs.VfsLfs2.mkfs(flash)
     vfs.mount(vfs.VfsLfs2(flash), "/j")
     for boot in (1, 2):
-        journal = journal_module.Journal("/j/data", FORMAT)
+        journal = journal_module.Journal("/j/data", FORMAT, **SMALL)
         for _ in journal.open()[2]:
             pass
         journal.begin_boot()
-        for number in range(12):
+        for number in range(24):
             fields = credit(number) if number % 5 == 0 else block(number)
             name = "credit" if number % 5 == 0 else "block"
             expected.record_under_way = fields
@@ -161,7 +162,7 @@ def scenario(journal_module, flash, expected):
 
 def check(journal_module, expected):
     """Opens what a cut has left; returns an error or None."""
-    journal = journal_module.Journal("/j/data", FORMAT)
+    journal = journal_module.Journal("/j/data", FORMAT, **SMALL)
     snapshot, checkpoint, later = journal.open()
     for _ in later:
         pass
@@ -192,8 +193,6 @@ def check(journal_module, expected):
 def cuts():
     from firmware.storage import journal as journal_module
 
-    # Small, so that the scenario crosses segments.
-    journal_module.SEGMENT_BYTES = 400
     flash = RamFlash(48)
     scenario(journal_module, flash, Expected())
     vfs.umount("/j")
