@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from host_tests.bench import chain, ingest, sampling, speed, storage
+from host_tests.bench import chain, ingest, sampling, speed, storage, wear
 from host_tests.bench.measure import Group, Measure, Row
 from toolchain import locate
 
@@ -23,6 +23,7 @@ GROUPS: dict[str, Measure] = {
     "board": speed.board,
     "journal": storage.journal,
     "boot": storage.boot,
+    "wear": wear.wear,
     "ingest": ingest.ingest,
     "backlog": chain.backlog,
     "recharge": chain.recharge,

@@ -66,14 +66,16 @@ def column(dicts: list[dict[str, float]], key: str) -> list[float]:
     return [values[key] for values in dicts]
 
 
-def run_script(script: str, *arguments: object, bits: int = 32, heap: str = "4m") -> Any:
+def run_script(
+    script: str, *arguments: object, bits: int = 32, heap: str = "4m", timeout_s: int = TIMEOUT_S
+) -> Any:
     """The JSON that a script of vm/ prints last, run on MicroPython."""
     done = subprocess.run(
         [*locate.micropython(bits), "-X", f"heapsize={heap}", SCRIPTS / script]
         + [str(argument) for argument in arguments],
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
         check=False,
     )
     if done.returncode != 0:

@@ -85,6 +85,8 @@ class Coil:
 
 
 class NVS:
+    writes = 0  # values that were set
+
     def __init__(self):
         self._values = {}
 
@@ -95,6 +97,7 @@ class NVS:
 
     def set_i32(self, key, value):
         self._values[key] = value
+        NVS.writes += 1
 
     def commit(self):
         pass

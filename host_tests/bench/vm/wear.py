@@ -1,0 +1,191 @@
+# ruff: noqa: PTH102, PTH123
+"""Lets a household live on a flash that counts the erases of each block.
+
+The real Meter and Journal on littlefs over a device in RAM, beside the files that are flashed. Time
+goes on from one instant at which the meter may store something to the next: power is constant
+within a minute, so what is stored, and when, is the same as with a sample a second (`exact` takes
+them all; host_tests/unit/test_bench_smoke.py compares).
+
+argv: the firmware's folder, the meter's configuration, a file with the shunt reading of each
+minute (u16), `acked` (a gateway that acknowledges at once) or `alone`, `exact` or `coarse`. Prints
+one line of JSON.
+"""
+
+import json
+import os
+import struct
+import sys
+
+import parts
+import vfs
+
+sys.path.insert(0, sys.argv[1])
+
+from firmware.link import codec
+
+ACKED, EXACT = sys.argv[4] == "acked", sys.argv[5] == "exact"
+BUS_RAW = 5750  # 230 V
+MINUTE_S, DAY_S = 60, 86400
+RECHARGE_EVERY_S = 5 * DAY_S
+SYNC_EVERY_S = 3600
+RECHARGE_MP = 35000000
+CHECKPOINT_WH, CHECKPOINT_MAX_S = 10, 900  # as firmware/meter.py
+HALF_MJ_PER_WH = 7200000
+
+
+class RamFlash:
+    """A flash in RAM that counts erases: of each block, by what the journal was doing, and of
+    blocks that then took the head of a littlefs metadata block."""
+
+    def __init__(self):
+        self.data = bytearray(b"\xff" * (parts.BLOCKS * parts.BLOCK_BYTES))
+        self.blank = b"\xff" * parts.BLOCK_BYTES
+        self.doing = "files"
+        self.forget()
+
+    def forget(self):
+        self.erases = [0] * parts.BLOCKS
+        self.metadata_erases = [0] * parts.BLOCKS
+        self.by_what = {}
+        self.written = 0
+
+    def readblocks(self, block, buffer, offset=0):
+        start = block * parts.BLOCK_BYTES + offset
+        buffer[:] = memoryview(self.data)[start : start + len(buffer)]
+
+    def writeblocks(self, block, buffer, offset=0):
+        start = block * parts.BLOCK_BYTES + offset
+        self.data[start : start + len(buffer)] = buffer
+        self.written += len(buffer)
+        if offset == 0 and _begins_metadata(buffer):
+            self.metadata_erases[block] += 1
+
+    def ioctl(self, operation, argument):
+        if operation == 6:
+            start = argument * parts.BLOCK_BYTES
+            self.data[start : start + parts.BLOCK_BYTES] = self.blank
+            self.erases[argument] += 1
+            self.by_what[self.doing] = self.by_what.get(self.doing, 0) + 1
+        return {4: parts.BLOCKS, 5: parts.BLOCK_BYTES}.get(operation, 0)
+
+
+def _begins_metadata(buffer):
+    """Does a block that begins so hold a directory? (littlefs SPEC.md: a revision, then
+    tags, the first inverted; it names an entry, the superblock, or the directory's tail.)"""
+    tag = struct.unpack(">I", memoryview(buffer)[4:8])[0] ^ 0xFFFFFFFF
+    return tag >> 20 in (0x001, 0x002, 0x0FF, 0x600, 0x601)
+
+
+def copy(source, target):
+    """A folder of the host into one of the flash."""
+    for name, kind, *_rest in os.ilistdir(source):
+        if kind == 0x4000:
+            os.mkdir(target + "/" + name)
+            copy(source + "/" + name, target + "/" + name)
+        else:
+            with open(source + "/" + name, "rb") as file, open(target + "/" + name, "wb") as out:
+                out.write(file.read())
+
+
+flash = RamFlash()
+vfs.VfsLfs2.mkfs(flash)
+vfs.mount(vfs.VfsLfs2(flash), "/flash")
+copy(sys.argv[1], "/flash")
+with open(sys.argv[2]) as file, open("/flash/config.json", "w") as out:
+    out.write(file.read())
+stat = os.statvfs("/flash")
+firmware_blocks = stat[2] - stat[3]
+
+ticks = parts.Ticks()
+meter = parts.make_meter(sys.argv[2], ticks, sample_period_ms=MINUTE_S * 1000)
+journal = meter.journal
+
+
+class Watch:
+    """What the journal was asked to do, and the state in which it was."""
+
+    def __init__(self):
+        self.verbs = {}
+        self.now_s = self.checkpoint_s = self.committed_wh = 0
+        for name in ("append", "checkpoint", "snapshot"):
+            self._wrap(name, getattr(journal, name))
+
+    def _wrap(self, name, verb):
+        def watched(*arguments):
+            flash.doing = name
+            self.verbs[name] = self.verbs.get(name, 0) + 1
+            self.committed_wh = meter.energy.import_wh
+            if name != "append":
+                self.checkpoint_s = self.now_s
+            return verb(*arguments)
+
+        setattr(journal, name, watched)
+
+    def step_s(self, left_s):
+        """Seconds to the next instant at which the meter may store something, at most `left_s`."""
+        due_s = min(left_s, CHECKPOINT_MAX_S - (self.now_s - self.checkpoint_s))
+        missing = (self.committed_wh + CHECKPOINT_WH - meter.energy.import_wh) * HALF_MJ_PER_WH
+        missing -= meter.energy.remainder_half_mj
+        if meter.energy.power_mw:
+            due_s = min(due_s, missing // (2 * meter.energy.power_mw))
+        return max(due_s, 1)
+
+
+def recharge(counter):
+    order = {
+        "v": 1,
+        "meter": meter.config.meter,
+        "id": f"r-{counter:032d}",
+        "counter": counter,
+        "kind": "recharge",
+        "amount_mp": RECHARGE_MP,
+    }
+    message = codec.sign(meter.config.key, meter.config.meter, codec.encode(order))
+    assert meter.handle_order(message)["result"] == "accepted"
+
+
+def live_minute(shunt_raw):
+    left_s = MINUTE_S
+    while left_s:
+        # The trapezoid between two minutes takes one second, as at 1 Hz.
+        step_s = 1 if EXACT or left_s == MINUTE_S else watch.step_s(left_s)
+        left_s -= step_s
+        watch.now_s += step_s
+        ticks.go_on(step_s * 1000)
+        meter.sample(BUS_RAW, shunt_raw, step_s * 1000)
+        meter.tick(step_s * 1000)
+        if ACKED:
+            journal.acknowledge(journal.last_seq)
+
+
+watch = Watch()
+meter.start("power", parts.UTC_S)
+flash.forget()
+watch.verbs.clear()
+with open(sys.argv[3], "rb") as series:
+    while True:
+        reading = series.read(2)
+        if not reading:
+            break
+        live_minute(struct.unpack("<H", reading)[0])
+        if watch.now_s % RECHARGE_EVERY_S == 0:
+            recharge(watch.now_s // RECHARGE_EVERY_S)
+        if watch.now_s % SYNC_EVERY_S == 0:
+            meter.set_time((parts.UTC_S + watch.now_s) * 1000 + 300)
+stat = os.statvfs("/flash")
+print(
+    json.dumps(
+        {
+            "days": watch.now_s / DAY_S,
+            "import_wh": meter.energy.import_wh,
+            "verbs": watch.verbs,
+            "erases_by_verb": flash.by_what,
+            "programmed_bytes": flash.written,
+            "blocks_of_the_firmware": firmware_blocks,
+            "blocks_in_use": stat[2] - stat[3],
+            "nvs_writes": parts.NVS.writes,
+            "erases": flash.erases,
+            "metadata_erases": flash.metadata_erases,
+        }
+    )
+)
