@@ -9,7 +9,7 @@ import json
 import struct
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -120,15 +120,15 @@ def wear(quick: bool, folder: Path) -> Group:
     return Group(
         "wear",
         f"The real Meter and Journal for {days} days of a household of 300 kWh a month "
-        "(appliances, scaled), on MicroPython's VfsLfs2 over 512 blocks of 4 kB that also hold the flashed "
-        "firmware, with default settings and a recharge each five days; scaled to a year. A short "
-        "run overstates the hottest block, which is a directory that littlefs moves after some 50 "
-        "erases. `python -m host_tests.bench.wear 365` lives the whole year.",
+        "(appliances, scaled), on MicroPython's VfsLfs2 over 512 blocks of 4 kB that also hold the "
+        "flashed firmware, with default settings and a recharge each five days; scaled to a year. "
+        "A short run overstates the hottest block, which is a directory that littlefs moves after "
+        "some 50 erases. `python -m host_tests.bench.wear 365` lives the whole year.",
         rows,
     )
 
 
-def main(days: int = YEAR_DAYS) -> None:
+def main(days: Annotated[int, typer.Argument()] = YEAR_DAYS) -> None:
     """Lives `days` with and without a gateway and prints the figures of a year."""
     for gateway in (True, False):
         with tempfile.TemporaryDirectory(prefix="bijli-bench-") as folder:
