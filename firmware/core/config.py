@@ -7,21 +7,26 @@ import binascii
 
 from firmware.core.shim import const
 
+# name, default, lowest, highest
 _RULES = (
-    # member, default, lowest, highest
     ("low_credit_mp", 5000000, 0, 1000000000),
     ("grace_s", 86400, 0, 2592000),
     ("window_start_min", 600, 0, 1439),
     ("window_end_min", 780, 1, 1440),
 )
 
+_LIVE_PERIOD = ("live_period_s", 60, 1, 86400)
+
+SETTINGS = _RULES + (_LIVE_PERIOD,)
+"""What an order may set: (name, default, lowest, highest)."""
+
 _INTEGERS = (
+    _LIVE_PERIOD,
     ("utc_offset_s", 19800, -43200, 50400),
     ("voltage_ratio_x1000", 10000, 1000, 12500),
     ("current_ratio_x1000", 12500, 1000, 32000),
     ("basic_current_ma", 12500, 100, 100000),
     ("sample_period_ms", 1000, 1000, 60000),
-    ("live_period_s", 60, 1, 86400),
     ("opening_balance_mp", 0, -10000000000, 10000000000),
 )
 
@@ -42,6 +47,33 @@ def _integer(values, field, default, low, high):
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise ConfigError(field, "must be an integer from %d to %d" % (low, high))
     return value
+
+
+def check_settings(document, present=None):
+    """Returns the `document` of a settings order (names of SETTINGS to values) if all is right.
+
+    Raises ConfigError naming the first member at fault. present: what has the values of the names
+    that the document leaves out as attributes; without it the window's end is judged only if both
+    are in the document.
+    """
+    if not isinstance(document, dict) or not document:
+        raise ConfigError("document", "must be an object with at least one setting")
+    known = [setting[0] for setting in SETTINGS]
+    for name in document:
+        if name not in known:
+            raise ConfigError(name, "is no setting for an order: " + ", ".join(known))
+    for name, default, low, high in SETTINGS:
+        if name in document:
+            _integer(document, name, default, low, high)
+    start = document.get("window_start_min", getattr(present, "window_start_min", None))
+    end = document.get("window_end_min", getattr(present, "window_end_min", None))
+    _check_window(start, end)
+    return document
+
+
+def _check_window(start_min, end_min):
+    if start_min is not None and end_min is not None and end_min <= start_min:
+        raise ConfigError("window_end_min", "must be above window_start_min")
 
 
 def _text(values, field, longest, shortest=1):
@@ -86,6 +118,5 @@ class Config:
             raise ConfigError("rules", "must be an object")
         for field, default, low, high in _RULES:
             setattr(self, field, _integer(rules, field, default, low, high))
-        if self.window_end_min <= self.window_start_min:
-            raise ConfigError("window_end_min", "must be above window_start_min")
+        _check_window(self.window_start_min, self.window_end_min)
         self.tariff = _section(values, "tariff")

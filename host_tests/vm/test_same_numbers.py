@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware.core import civil, digest
+from firmware.core import civil, digest, sealing
 from firmware.credit import tariff as tariffs
 from firmware.metering.energy import EnergyRegister
 from firmware.metering.scale import bus_gain, shunt_gain
@@ -35,6 +35,13 @@ def make_cases():
     for _ in range(50):
         key, message = rng.randbytes(rng.randrange(100)), rng.randbytes(rng.randrange(200))
         digests.append((list(key), list(message), list(digest.hmac_sha256(key, message))))
+    sealed = []
+    for _ in range(50):
+        key, iv, plain = rng.randbytes(32), rng.randbytes(16), rng.randbytes(rng.randrange(600))
+        next_key = sealing.next_key(key, iv + iv)
+        sealed.append(
+            (list(key), list(iv), list(plain), sealing.seal(key, iv, plain), list(next_key))
+        )
     samples = [
         (rng.randrange(0, 6001), rng.randrange(-32000, 32001), rng.randrange(0, 2001))
         for _ in range(3000)
@@ -47,6 +54,7 @@ def make_cases():
         "charges": charges,
         "times": times,
         "digests": digests,
+        "sealed": sealed,
         "samples": samples,
         "register": totals,
     }

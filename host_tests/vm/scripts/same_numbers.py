@@ -10,7 +10,7 @@ import micropython
 
 sys.path.insert(0, sys.argv[1])
 
-from firmware.core import civil, digest
+from firmware.core import civil, digest, sealing
 from firmware.credit import tariff as tariffs
 from firmware.metering.energy import EnergyRegister
 from firmware.metering.scale import bus_gain, shunt_gain
@@ -33,6 +33,11 @@ def main():
         check("month", civil.month_start_utc_s(utc_s, 19800), start)
     for key, message, expected in cases["digests"]:
         check("hmac", list(digest.hmac_sha256(bytes(key), bytes(message))), expected)
+    for key, iv, plain, expected, next_key in cases["sealed"]:
+        key = bytes(key)
+        check("seal", sealing.seal(key, bytes(iv), bytes(plain)), expected)
+        check("unseal", list(sealing.unseal(key, expected)), plain)
+        check("next_key", list(sealing.next_key(key, bytes(iv + iv))), next_key)
     register = EnergyRegister(bus_gain(12500), shunt_gain(31250, 100000), 25000)
     for bus_raw, shunt_raw, dt_ms in cases["samples"]:
         register.add(bus_raw, shunt_raw, dt_ms)
