@@ -99,7 +99,7 @@ def _note_fault(board, error):
 
 
 def _assemble(board, config):
-    clock = WallClock(time.ticks_ms)
+    clock = WallClock(time.ticks_ms, board.nvs)
     operating = asyncio.Event()
     uplink = None
 
@@ -127,8 +127,8 @@ def _assemble(board, config):
         relay.finish()
         raise
 
-    def set_time(utc_ms):
-        if meter.set_time(utc_ms):
+    def set_time(utc_ms, round_trip_ms):
+        if meter.set_time(utc_ms, round_trip_ms):
             try:
                 board.rtc.set_utc_s(utc_ms // 1000)
             except OSError:

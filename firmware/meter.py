@@ -14,7 +14,7 @@ from firmware import VERSION
 from firmware.console import text
 from firmware.core import civil, events
 from firmware.core.shim import const
-from firmware.core.wallclock import PLAUSIBLE_UTC_S
+from firmware.core.wallclock import PLAUSIBLE_UTC_S, STEP_MS
 from firmware.credit import tariff as tariffs
 from firmware.credit.account import Account
 from firmware.link import codec
@@ -33,7 +33,6 @@ _BLOCK_S = const(1800)
 _SENSOR_FAULT_MS = const(5000)
 _CONTACT_RETRY_MS = const(60000)
 _TIME_STEP_MAX_MS = const(86400000)
-_TIME_STEP_EVENT_MS = const(2000)
 _OFF_CREDIBLE_S = const(34560000)  # 400 days without power; beyond, doubt the clock chip
 _RTC_BACK_MAX_S = const(86400)  # as far as the gateway may correct it
 
@@ -510,16 +509,16 @@ class Meter:
         """Applies the credit rules now, as after an order, instead of at the next second."""
         self._step_rules(self.clock.utc_s())
 
-    def set_time(self, utc_ms):
-        """Sets the clock; True if it was taken. A step above 24 h is refused (a signed order will
-        be needed for it)."""
+    def set_time(self, utc_ms, round_trip_ms=0):
+        """Sets the clock by the gateway's time of now, uncertain by half its round trip; True if it
+        was taken. A step above 24 h is refused (a signed order will be needed for it)."""
         utc_s = self.clock.utc_s()
         if utc_s is not None and abs(utc_ms - utc_s * 1000) > _TIME_STEP_MAX_MS:
             self.log("time refused: a step above 24 h")
             return False
-        step_ms = self.clock.set_utc_ms(utc_ms)
+        step_ms = self.clock.sync(utc_ms, round_trip_ms)
         self._undated_told = False
-        if step_ms is None or abs(step_ms) >= _TIME_STEP_EVENT_MS:
+        if step_ms is None or abs(step_ms) >= STEP_MS:
             self._event(events.CLOCK_SET, 0 if step_ms is None else step_ms // 1000)
         return True
 

@@ -1,26 +1,52 @@
 """Uptime and UTC of the meter, from ticks; the time of day may be unknown.
 
-Energy runs on ticks, never on the time of day. All spans are integers of ms.
-Tests: host_tests/unit/test_wallclock.py.
+Energy runs on ticks, never on the time of day. All spans are integers of ms. Between two times of
+the gateway UTC runs at the rate that `drift` has learnt. A small error is made up slowly: UTC
+neither jumps nor goes back for it. Tests: host_tests/unit/test_wallclock.py.
 """
 
+from firmware.core.drift import RATE_MAX_PPB, Drift
 from firmware.core.shim import const
 
 # 2024-01-01 to 2100-01-01: outside, the clock of a chip was not set or has gone mad.
 PLAUSIBLE_UTC_S = (1704067200, 4102444800)
+# From here on an error is a step, and an event.
+STEP_MS = const(2000)
 
 _TICKS_MASK = const(0x3FFFFFFF)
+_SLEW_PPB = const(500000)
+# How far a learnt rate may be off by the next time: warmth.
+_RATE_ERROR_PPB = const(5000)
+_LOOK_MS = const(1000)
+_NVS_KEY = "drift_ppb"
+# Writes to NVS are few: a rate this near is good enough after a restart.
+_KEEP_PPB = const(2000)
 
 
 class WallClock:
     """`ticks_ms()` counts ms modulo 2**30 (as `time.ticks_ms`); it must be looked at more often
-    than every 12 days, which the sampling does."""
+    than every 12 days, which the sampling does. nvs: as esp32.NVS, keeps the crystal's rate over
+    restarts; None: it is learnt anew."""
 
-    def __init__(self, ticks_ms):
+    def __init__(self, ticks_ms, nvs=None):
         self._ticks_ms = ticks_ms
         self._last_ticks = ticks_ms()
         self._up_ms = 0
-        self._utc_at_boot_ms = None
+        self._utc_at_boot_ms = None  # with the correction for drift and error as of the last look
+        self._look_up_ms = 0
+        self._anchor_up_ms = 0
+        self._anchor_ms = 0  # what `_utc_at_boot_ms` was then
+        self._owed_ms = 0  # error found then, to be made up slowly
+        self._doubt_ms = 0  # how far off the time may have been then
+        self._nvs = nvs
+        self._drift = Drift()
+        if nvs:
+            try:
+                rate_ppb = nvs.get_i32(_NVS_KEY)
+                self._drift.rate_ppb = max(-RATE_MAX_PPB, min(RATE_MAX_PPB, rate_ppb))
+            except OSError:
+                pass  # never written
+        self._kept_ppb = self._drift.rate_ppb
 
     def up_ms(self):
         """ms since this boot began."""
@@ -33,15 +59,84 @@ class WallClock:
         """Seconds since this boot began."""
         return self.up_ms() // 1000
 
-    def utc_s(self):
-        """UTC seconds since 1970, or None while the time is unknown."""
+    def utc_ms(self):
+        """UTC ms since 1970, or None while the time is unknown."""
         if self._utc_at_boot_ms is None:
             return None
-        return (self._utc_at_boot_ms + self.up_ms()) // 1000
+        up_ms = self.up_ms()
+        if up_ms >= self._look_up_ms:
+            self._look_up_ms = up_ms + _LOOK_MS
+            span_ms = up_ms - self._anchor_up_ms
+            most_ppb = span_ms * _SLEW_PPB
+            owed_ppb = max(-most_ppb, min(most_ppb, self._owed_ms * 1000000000))
+            # Divided once: two roundings could take the clock back by a ms.
+            correction_ms = (span_ms * self._drift.rate_ppb + owed_ppb) // 1000000000
+            self._utc_at_boot_ms = self._anchor_ms + correction_ms
+        return self._utc_at_boot_ms + up_ms
+
+    def utc_s(self):
+        """UTC seconds since 1970, or None while the time is unknown."""
+        utc_ms = self.utc_ms()
+        return None if utc_ms is None else utc_ms // 1000
+
+    @property
+    def rate_ppb(self):
+        """What is added to each second of the ticks, in ns."""
+        return self._drift.rate_ppb
 
     def set_utc_ms(self, utc_ms):
         """Sets the time; returns the step in ms, or None if the time was unknown."""
-        at_boot_ms = utc_ms - self.up_ms()
-        step_ms = None if self._utc_at_boot_ms is None else at_boot_ms - self._utc_at_boot_ms
-        self._utc_at_boot_ms = at_boot_ms
+        was_ms = self.utc_ms()
+        self._drift.forget()
+        self._anchor(utc_ms, 0, STEP_MS)  # a clock chip counts whole seconds
+        return None if was_ms is None else utc_ms - was_ms
+
+    def sync(self, utc_ms, round_trip_ms):
+        """Takes a time of the gateway, uncertain by half of its round trip.
+
+        Returns the step in ms: 0 if the error was below STEP_MS, which is made up slowly; None if
+        the time was unknown.
+        """
+        now_ms = self.utc_ms()
+        step_ms = None if now_ms is None else utc_ms - now_ms
+        if step_ms is None or abs(step_ms) >= STEP_MS:
+            self._drift.forget()
+            self._anchor(utc_ms, 0, round_trip_ms // 2)
+        else:
+            doubt_ms = self._doubt_now_ms()
+            known_ppb = self._drift.rate_ppb
+            self._drift.add(self.up_ms(), utc_ms, round_trip_ms)
+            # A question that took long tells less than the own clock knows, if both may be right.
+            if round_trip_ms // 2 <= doubt_ms or abs(step_ms) > doubt_ms + round_trip_ms // 2:
+                self._anchor(now_ms, step_ms, round_trip_ms // 2)
+            elif self._drift.rate_ppb != known_ppb:
+                self._anchor(now_ms, self._left_ms(), doubt_ms)
+            step_ms = 0
+            self._keep_rate()
+        if step_ms is None or step_ms:
+            self._drift.add(self.up_ms(), utc_ms, round_trip_ms)
         return step_ms
+
+    def _anchor(self, utc_ms, owed_ms, doubt_ms):
+        up_ms = self.up_ms()
+        self._utc_at_boot_ms = self._anchor_ms = utc_ms - up_ms
+        self._anchor_up_ms = self._look_up_ms = up_ms
+        self._owed_ms = owed_ms
+        self._doubt_ms = doubt_ms
+
+    def _left_ms(self):
+        """What is still owed of the error that was found last."""
+        most_ms = (self.up_ms() - self._anchor_up_ms) * _SLEW_PPB // 1000000000
+        return self._owed_ms - max(-most_ms, min(most_ms, self._owed_ms))
+
+    def _doubt_now_ms(self):
+        error_ppb = _RATE_ERROR_PPB if self._drift.known else RATE_MAX_PPB
+        span_ms = self.up_ms() - self._anchor_up_ms
+        return self._doubt_ms + abs(self._left_ms()) + span_ms * error_ppb // 1000000000
+
+    def _keep_rate(self):
+        rate_ppb = self._drift.rate_ppb
+        if self._nvs and abs(rate_ppb - self._kept_ppb) > _KEEP_PPB:
+            self._nvs.set_i32(_NVS_KEY, rate_ppb)
+            self._nvs.commit()
+            self._kept_ppb = rate_ppb

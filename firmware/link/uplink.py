@@ -35,8 +35,8 @@ _ANSWERS_MAX = const(8)
 class Uplink:
     """The link of one meter.
 
-    set_time(utc_ms) takes a checked time; wlan: station interface or None; answer(awaitable,
-    timeout_s): the board's; urandom(n).
+    set_time(utc_ms, round_trip_ms) takes a checked time; wlan: station interface or None;
+    answer(awaitable, timeout_s): the board's; urandom(n).
     """
 
     def __init__(self, config, meter, set_time, wlan, answer, urandom):
@@ -300,5 +300,5 @@ class Uplink:
         utc_ms = codec.check_time(opened, self._nonce)
         self._nonce = None
         self._time_due_up_s = self._meter.clock.up_s() + _TIME_EVERY_S
-        self._set_time(utc_ms + round_trip_ms // 2)
+        self._set_time(utc_ms + round_trip_ms // 2, round_trip_ms)
         self._timed.set()

@@ -133,8 +133,12 @@ class Bench:
         self.meter = Meter(self.journal)
         self.times = []
         self.uplink = Uplink(
-            Config(broker.port), self.meter, self.times.append, wlan, answer, os.urandom
+            Config(broker.port), self.meter, self._set_time, wlan, answer, os.urandom
         )
+
+    def _set_time(self, utc_ms, round_trip_ms):
+        assert 0 <= round_trip_ms < 2_000
+        self.times.append(utc_ms)
 
     def append(self, count=1, detail=0):
         for _ in range(count):

@@ -66,9 +66,13 @@ async def main():
         fields.update(registers)
         journal.append("event", fields, 1767600000, 1, 1)
     times = []
+
+    def set_time(utc_ms, round_trip_ms):
+        times.append(utc_ms)
+
     gc.collect()
     before = gc.mem_alloc()
-    uplink = Uplink(Config(), Meter(journal), times.append, None, answer, os.urandom)
+    uplink = Uplink(Config(), Meter(journal), set_time, None, answer, os.urandom)
     task = asyncio.create_task(uplink.run())
     began_ms = time.ticks_ms()
     while uplink.waiting() or not times:
