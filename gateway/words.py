@@ -28,6 +28,7 @@ REASONS = {
     "credit": "no credit",
     "recharge": "recharged",
     "order": "order of the utility",
+    "ledger_lost": "ledger lost, supply is kept",
 }
 CAUSES = {
     "power": "power came back",
@@ -37,7 +38,29 @@ CAUSES = {
     "brownout": "supply voltage dipped",
     "unknown": "restarted",
 }
-REFUSALS = {"1": "wrong signature", "2": "meant for another meter", "3": "unreadable"}
+RESULTS = {
+    "accepted": "accepted",
+    "old": "out of turn, sent anew",
+    "range": "refused, a value is out of range",
+    "malformed": "refused, cannot be read",
+    "unsupported": "refused, this firmware does not know it",
+    "expired": "expired",
+    "time_unknown": "refused, the meter does not know the time",
+    "resync_needed": "waits, the meter needs a resync first",
+}
+ORDERS = {
+    "recharge": "recharge",
+    "tariff": "tariff",
+    "settings": "settings",
+    "relay": "switch the supply",
+    "arrears": "arrears",
+    "emergency": "emergency credit",
+    "key": "new key",
+    "link": "new link settings",
+    "clock": "allow a large clock step",
+    "resync": "resync of the ledger",
+    "resend": "send records again",
+}
 
 
 def rupees(amount_mp: int) -> str:
@@ -77,6 +100,8 @@ def span(seconds: int) -> str:
 
 def _event(code: int, detail: int) -> str:
     amount = rupees(detail)
+    number = "unknown number" if detail < 0 else str(detail)
+    changed = "key" if detail == 1 else "link settings"
     texts = {
         101: f"power failed ({span(detail)})",
         102: f"power restored after {span(detail)}",
@@ -90,10 +115,18 @@ def _event(code: int, detail: int) -> str:
         1010: "current sensor does not answer",
         1011: "current sensor answers again",
         1012: f"gap of {detail} ms in the samples",
-        1020: f"order refused: {REFUSALS.get(str(detail), 'unknown reason')}",
         1021: "time unknown: no cut until it is known",
+        1022: f"time refused: a step of {detail} s needs an order",
+        253: f"switch weld: the contact did not {'close' if detail else 'open'}",
         1030: "restarted after an internal error",
         1031: f"journal damaged: {detail} bytes dropped",
+        1032: f"ledger records lost ({number}): no credit is taken, supply is kept, resync needed",
+        1033: "ledger resynced, credit is taken again",
+        1034: f"flash refuses writes (error {detail}), metering goes on in memory",
+        1035: f"flash takes writes again after {span(detail)}",
+        1036: "configuration unreadable, last good copy in use",
+        1037: f"new {changed} in use, the old dropped",
+        1038: f"new {changed} given up, the old stay",
     }
     return texts.get(code, f"event {code} ({detail})")
 
@@ -127,5 +160,21 @@ def describe(record: dict[str, Any]) -> str:
         reason = REASONS[record["reason"]]
         return f"{STATES[record['state']]}" + (f" ({reason})" if reason else "")
     if kind == "order":
-        return f"order {record['kind']} {record['id']}: {record['result']}"
+        what = ORDERS.get(record["kind"], f"order of kind {record['kind']}")
+        return f"{what}: {RESULTS.get(record['result'], record['result'])}"
+    if kind == "settings":
+        document = record["document"]
+        changes = ", ".join(f"{name} {document[name]}" for name in sorted(document))
+        return f"settings changed: {changes}"
+    if kind == "arrears":
+        return (
+            f"arrears of {rupees(record['amount_mp'])} rupees added, "
+            f"{record['share_percent']} % of each recharge pays them"
+        )
+    if kind == "emergency":
+        return f"emergency credit of {rupees(record['limit_mp'])} rupees granted"
+    if kind == "resync":
+        return f"ledger resynced, balance {rupees(record['balance_mp'])} rupees"
+    if kind == "fault":
+        return f"internal error {record['kind']} in {record['place']}"
     return ""

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.core.records import CAUSES, CREDIT_KINDS, REASONS, STATES
+from firmware.core import events
+from firmware.core.records import CAUSES, CREDIT_KINDS, REASONS, RECORDS, RESULTS, STATES
 from gateway import words
 from gateway.errors import FieldError
 
@@ -51,6 +52,7 @@ def test_every_word_of_the_wire_has_words():
     assert set(words.STATES) == set(STATES)
     assert set(words.CAUSES) == set(CAUSES)
     assert set(REASONS) <= set(words.REASONS)
+    assert set(words.RESULTS) == set(RESULTS)
     base = {"balance_mp": 1, "amount_mp": 1, "reason": "credit", "firmware": "x"}
     for kind in CREDIT_KINDS:
         assert words.describe({**base, "type": "credit", "kind": kind})
@@ -58,5 +60,13 @@ def test_every_word_of_the_wire_has_words():
         assert words.describe({**base, "type": "relay", "state": state})
     for cause in CAUSES:
         assert words.describe({**base, "type": "boot", "cause": cause})
+    codes = [code for name, code in vars(events).items() if name.isupper()]
+    assert len(codes) > 10
+    for code in codes:
+        assert words.describe({"type": "event", "code": code, "detail": 1}) != f"event {code} (1)"
+    for kind, (_code, members) in RECORDS.items():
+        if kind not in ("block", "event", "boot", "credit", "relay"):
+            record = {name: {} if form == "json" else 1 for name, form in members}
+            assert words.describe({**record, "type": kind}), kind
     assert words.describe({"type": "event", "code": 64000, "detail": 7}) == "event 64000 (7)"
     assert words.describe({"type": "block"}) == ""
