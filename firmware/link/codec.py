@@ -22,6 +22,7 @@ COUNTER_MAX = 0x7FFFFFFF
 AMOUNT_MAX_MP = 10000000000
 DOCUMENT_MAX = 3000  # bytes of JSON: an order with it fits a message, a record and a snapshot
 _METER_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_HEX_CHARS = "0123456789abcdef"
 _SIGNATURE_CHARS = 64
 
 
@@ -117,6 +118,10 @@ def text(message, field, longest):
     return value
 
 
+def _is_digest(value):
+    return isinstance(value, str) and len(value) == 32 and all(c in _HEX_CHARS for c in value)
+
+
 def check_record(record):
     """Checks one record of an `up` message against the record table; returns it.
 
@@ -133,6 +138,8 @@ def check_record(record):
     integer(record, "utc_s", 0, 0xFFFFFFFF)
     integer(record, "time_valid", 0, 1)
     integer(record, "up_s", 0, 0xFFFFFFFF)
+    if "prev" in record and not _is_digest(record["prev"]):
+        raise CodecError("prev", "must be 32 hex digits")
     for field, form in RECORDS[kind][1]:
         if isinstance(form, tuple):
             if record.get(field) not in form:

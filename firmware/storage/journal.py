@@ -12,18 +12,22 @@ Invariants:
   the log goes on in a new segment, the checkpoints in the other file.
 - A number that damaged bytes may have carried is not given again, so two records never share one.
 - A segment is dropped only when a snapshot contains its records.
+- The records of the ledger are chained by digests: one that is missing is noticed, also behind a
+  snapshot and when the oldest segments are gone.
+- A file of an older format version is read and never written to.
 - Memory does not grow with the journal, except for 8 bytes or so per order.
 
 Tests: host_tests/unit/test_journal.py, host_tests/property/test_journal_model.py,
 host_tests/vm/test_journal_on_littlefs.py.
 """
 
+import hashlib
 import json
 import os
 import struct
-from binascii import crc32, hexlify
+from binascii import crc32, hexlify, unhexlify
 
-from firmware.core.records import ORDERED
+from firmware.core.records import LEDGER, ORDERED
 from firmware.core.shim import const
 from firmware.storage import packing
 from firmware.storage.packing import RecordError
@@ -36,8 +40,10 @@ PAYLOAD_MAX = const(8192)
 
 # A restart reads what no snapshot contains: this bounds the time that it takes.
 _REPLAY_RECORDS = const(400)
+# More than are written between two notes of the number in a second place.
+_SKIPPED = const(1000)
 
-_VERSION = const(1)
+_VERSION = const(2)  # of files and records; version 1 has no chain
 _MAGIC = const(0xB7)
 _ENOENT = const(2)
 _ENOSPC = const(28)  # MicroPython's errno module does not name it
@@ -47,6 +53,10 @@ _HEAD = "<BBBBHIIII"  # magic, version, type, flags, payload length, seq, boot, 
 _HEAD_BYTES = const(22)
 _RECORD_MIN_BYTES = const(26)  # with its CRC
 _TIME_VALID = const(1)
+_CHAINED = const(2)
+_LINK_BYTES = const(16)
+_CHAIN_BYTES = const(20)  # count of ledger records, digest of the last one
+_NO_LINK = bytes(_LINK_BYTES)
 _SNAPSHOT = const(0xF0)
 _CHECKPOINT = const(0xF1)
 _LOG_FAMILY = const(0x4C)
@@ -90,18 +100,37 @@ def _write_file_head(file, family, store, number):
     file.write(struct.pack("<I", crc32(head)))
 
 
+def _size(path):
+    try:
+        return os.stat(path)[6]
+    except OSError:
+        return 0
+
+
 def _read_file_head(path, family):
-    """(store id, number) of a file of ours; (None, 0) if its head is not sound."""
+    """(store id, number, version) of a file of ours; (None, 0, 0) if its head is not sound.
+
+    Raises StorageError for a file of a newer version: going on without it would lose it.
+    """
     try:
         with open(path, "rb") as file:
             raw = file.read(_FILE_HEAD_BYTES)
     except OSError:  # unreadable is as good as damaged: the rest of the journal still counts
-        return None, 0
+        return None, 0, 0
     if len(raw) == _FILE_HEAD_BYTES and crc32(raw[:-4]) == struct.unpack("<I", raw[-4:])[0]:
         head = struct.unpack(_FILE_HEAD, raw[:-4])
-        if head[:4] == (0x42, 0x4A, family, _VERSION):
-            return head[4], head[5]
-    return None, 0
+        if head[:3] == (0x42, 0x4A, family):
+            if head[3] > _VERSION:
+                raise StorageError("%s is of the newer format %d: open" % (path, head[3]), 0)
+            return head[4], head[5], head[3]
+    return None, 0, 0
+
+
+def _digest(head, body):
+    """What the next ledger record says of this one: SHA-256 over head and body, 16 bytes of it."""
+    digest = hashlib.sha256(head)
+    digest.update(body)
+    return digest.digest()[:_LINK_BYTES]
 
 
 def _write_record(file, head, payload):
@@ -114,7 +143,7 @@ def _write_record(file, head, payload):
 
 
 def _read_record(file):
-    """(head, payload) of the record at the file's position; None: damaged; (): end of file."""
+    """(head, body) of the record at the file's position; None: damaged; (): end of file."""
     try:
         raw = file.read(_HEAD_BYTES)
         if not raw:
@@ -122,11 +151,13 @@ def _read_record(file):
         if len(raw) < _HEAD_BYTES:
             return None
         head = struct.unpack(_HEAD, raw)
-        if head[0] != _MAGIC or head[1] != _VERSION or head[4] > PAYLOAD_MAX:
+        if head[0] != _MAGIC or not 1 <= head[1] <= _VERSION or head[4] > PAYLOAD_MAX:
             return None
         payload = file.read(head[4])
         crc = file.read(4)
     except OSError:  # a block that cannot be read is damage, not a reason to stop the meter
+        return None
+    if head[3] & _CHAINED and head[4] < (4 if head[2] >= _SNAPSHOT else _LINK_BYTES):
         return None
     if len(crc) == 4 and struct.unpack("<I", crc)[0] == crc32(payload, crc32(raw)):
         return head, payload
@@ -134,8 +165,12 @@ def _read_record(file):
 
 
 def _scan(path, offset):
-    """Yields (offset of its end, head, payload) of each whole record; steps over what is none."""
-    with open(path, "rb") as file:
+    """Yields (offset of its end, head, body) of each whole record; steps over what is none."""
+    try:
+        file = open(path, "rb")
+    except OSError:  # a file that cannot be opened is damaged as a whole
+        return
+    with file:
         file.seek(offset)
         while True:
             record = _read_record(file)
@@ -167,7 +202,11 @@ def _wire(record):
         "time_valid": head[3] & _TIME_VALID,
         "up_s": head[8],
     }
-    return wire if packing.unpack(head[2], record[2], wire) else None
+    body = record[2]
+    if head[3] & _CHAINED:
+        wire["prev"] = str(hexlify(body[:_LINK_BYTES]), "ascii")
+        body = body[_LINK_BYTES:]
+    return wire if packing.unpack(head[2], body, wire) else None
 
 
 class Journal:
@@ -191,6 +230,11 @@ class Journal:
         self._segments_max = log_bytes // segment_bytes
         self._checkpoint_file_bytes = checkpoint_file_bytes
         self.formatted = False  # True: open() found no journal and began one
+        self.ledger_count = 0  # ledger records of this store that are chained
+        # Ledger records are missing. Known when the replay of open() has been used up.
+        self.ledger_missing = False
+        # Numbers at the log's end whose records are lost: of which type they were is not known.
+        self.tail_missing = False
         self.boot = 0
         self.last_seq = 0
         self.acked_seq = 0
@@ -207,7 +251,10 @@ class Journal:
         self._live = 1  # its place in _CHECKPOINT_FILES
         self._generation = 0
         self._cursor = []  # (number, segment, offset behind it) of the records last read
-        self._orders = None  # digest of an order's id -> first segment that may hold it
+        self._orders = {}  # digest of an order's id -> first segment that may hold it
+        self._link = _NO_LINK  # of the last ledger record
+        self._snapshot_chain = None  # (count, digest) of the snapshot, None: it has none
+        self._count_told = 0  # by the last checkpoint
 
     @property
     def store_id(self):
@@ -223,11 +270,13 @@ class Journal:
             or self.last_seq - self.snapshot_seq > _REPLAY_RECORDS
         )
 
-    def open(self):
+    def open(self, store_id=None):
         """Returns (snapshot dict or None, checkpoint tuple or None, iterator of later records).
 
-        The iterator gives wire dicts; use it up before the first append. `damaged_bytes` counts
-        what was stepped over in the files that a start reads. Raises StorageError.
+        The iterator gives wire dicts; use it up before the first append. It reads the whole log.
+        `damaged_bytes` counts what was stepped over in the files that a start reads. `store_id`
+        (8 hex digits): what to call the journal if no file knows it any more. Raises StorageError,
+        also for a file of a newer format.
         """
         try:
             names = self._list()
@@ -235,9 +284,19 @@ class Journal:
             self._open_log(names)
         except OSError as error:
             raise _fault("open", error)
+        checkpoints = [name for name in _CHECKPOINT_FILES if name in names]
+        self.formatted = not checkpoints and not self._firsts
+        if snapshot is None and (checkpoints or self._firsts):
+            # All of it must be there, from the first record on.
+            self.ledger_missing = bool(checkpoints)
+            records = self._log_records(0)
+            for _first, record in records:
+                self.ledger_missing = record[1][5] > 1
+                break
+            records.close()
         if self._store is None:
-            self._store = os.urandom(4)
-            self.formatted = True
+            known = store_id and not self.formatted
+            self._store = unhexlify(store_id) if known else os.urandom(4)
         return snapshot, checkpoint, self._replay()
 
     def close(self):
@@ -267,29 +326,42 @@ class Journal:
         for live in (0, 1):
             if _CHECKPOINT_FILES[live] in names:
                 path = self._path(_CHECKPOINT_FILES[live])
-                store, generation = _read_file_head(path, _CHECKPOINT_FAMILY)
-                found.append((generation, live, path, store))
-        for generation, live, path, store in sorted(found, reverse=True):
+                store, generation, version = _read_file_head(path, _CHECKPOINT_FAMILY)
+                found.append((generation, live, path, store, version))
+        for generation, live, path, store, version in sorted(found, reverse=True):
             snapshot = checkpoint = None
             sound = _FILE_HEAD_BYTES
-            for end, head, payload in _scan(path, sound) if store else ():
+            for end, head, body in _scan(path, sound) if store else ():
+                chained = head[3] & _CHAINED
+                if chained and head[2] == _SNAPSHOT and len(body) < _CHAIN_BYTES:
+                    break
                 if snapshot is None:
                     # The snapshot comes first; without it nothing in the file counts.
-                    if end != _RECORD_MIN_BYTES + sound + len(payload) or head[2] != _SNAPSHOT:
+                    if end != _RECORD_MIN_BYTES + sound + len(body) or head[2] != _SNAPSHOT:
                         break
-                    snapshot = json.loads(payload)
+                    try:
+                        snapshot = json.loads(body[_CHAIN_BYTES:] if chained else body)
+                    except ValueError:
+                        break
                     self.snapshot_seq = head[5]
-                elif head[2] == _CHECKPOINT and len(payload) == struct.calcsize(self._format):
-                    checkpoint = struct.unpack(self._format, payload)
+                    if chained:
+                        self._snapshot_chain = struct.unpack_from("<I16s", body)
+                        self._count_told = self._snapshot_chain[0]
+                elif head[2] == _CHECKPOINT:
+                    at = 4 if chained else 0
+                    if len(body) - at == struct.calcsize(self._format):
+                        checkpoint = struct.unpack_from(self._format, body, at)
+                        if chained:
+                            self._count_told = struct.unpack_from("<I", body)[0]
                 self.checkpoint_seq, self.boot, self.acked_seq, self.lost_records = head[5:]
-                sound += _RECORD_MIN_BYTES + len(payload)
-            size = os.stat(path)[6]
+                sound += _RECORD_MIN_BYTES + len(body)
+            size = _size(path)
             if snapshot is None:
                 self.damaged_bytes += size
                 continue
             self.damaged_bytes += size - sound
             self._store, self._generation, self._live = store, generation, live
-            if size == sound:
+            if size == sound and version == _VERSION:
                 self._checkpoints = open(path, "ab")
                 self._checkpoints_size = size
             return snapshot, checkpoint
@@ -308,32 +380,77 @@ class Journal:
         known, carried = floor, 0
         for first in reversed(self._firsts):
             path = self._segment_path(first)
-            store = _read_file_head(path, _LOG_FAMILY)[0]
+            store, _first, version = _read_file_head(path, _LOG_FAMILY)
             self._store = self._store or store
-            size = os.stat(path)[6]
+            size = _size(path)
             sound = _FILE_HEAD_BYTES if store else 0
             behind, last, boot = _FILE_HEAD_BYTES, 0, 0
-            for end, head, payload in _scan(path, _FILE_HEAD_BYTES):
+            for end, head, body in _scan(path, _FILE_HEAD_BYTES):
                 behind = end
-                sound += _RECORD_MIN_BYTES + len(payload)
+                sound += _RECORD_MIN_BYTES + len(body)
                 last, boot = head[5], head[6]
             if first > floor:
                 known = max(floor, last)
                 carried = max(0, size - behind) // _RECORD_MIN_BYTES
                 self.damaged_bytes += size - sound
-                if store and size == sound:
+                if store and size == sound and version == _VERSION:
                     self._log, self._log_size = open(path, "ab"), size
             self.boot = max(self.boot, boot)
             if last and self._store:
                 break
         self.last_seq = max(known + carried, self.checkpoint_seq, self.acked_seq)
         self.lost_records += self.last_seq - known
+        self.tail_missing = self.last_seq > known
 
     def _replay(self):
-        for _first, record in self._log_records(self.snapshot_seq):
-            wire = _wire(record)
+        """Reads the whole log: checks the chain, notes the orders, yields what is above the
+        snapshot."""
+        chain = self._snapshot_chain
+        # What came before the oldest record is not known if it has been dropped.
+        link = _NO_LINK if not chain or self._firsts[:1] == [1] else None
+        if chain:
+            self.ledger_count = chain[0]
+        seq = self._firsts[0] - 1 if self._firsts else 0
+        version = _VERSION
+        gap = False
+        for first, record in self._log_records(0):
+            _end, head, body = record
+            if chain and head[5] > self.snapshot_seq:
+                self._join(chain, link, gap)
+                chain, link = None, chain[1]
+            new = head[5] > self.snapshot_seq
+            if head[5] != seq + 1:
+                gap = True
+                # What has no chain may have been of the ledger.
+                if new and 1 in (version, head[1]):
+                    self.ledger_missing = True
+            seq, version = head[5], head[1]
+            if head[3] & _CHAINED:
+                if link is not None and link != body[:_LINK_BYTES]:
+                    self.ledger_missing = True
+                link = _digest(struct.pack(_HEAD, *head), body)
+                if new:
+                    self.ledger_count += 1
+                if head[2] == packing.RESYNC_CODE:
+                    self.ledger_missing = False  # it says anew what the missing ones said
+            ordered = head[2] in packing.ORDER_CODES
+            wire = _wire(record) if new or ordered else None
             if wire:
-                yield wire
+                if ordered:
+                    self._orders.setdefault(_order_digest(wire["id"]), first)
+                if new:
+                    yield wire
+        if chain:
+            self._join(chain, link, gap)
+            link = chain[1]
+        self._link = link or _NO_LINK
+        if self.ledger_count < self._count_told or (version == 1 and self.tail_missing):
+            self.ledger_missing = True
+
+    def _join(self, chain, link, gap):
+        """The log up to the snapshot must end as the snapshot says."""
+        if link != chain[1] if link is not None else gap:
+            self.ledger_missing = True
 
     def _log_records(self, seq):
         """Yields (segment, record) of the whole records above `seq`, in their order."""
@@ -359,6 +476,14 @@ class Journal:
         self.boot += 1
         return self.boot
 
+    def raise_floors(self, ledger_count, seq):
+        """Takes what a second place knows of this store: so many ledger records were written, and
+        record `seq`. Numbers above it may have been given too, so some are left out."""
+        self.ledger_count = max(self.ledger_count, ledger_count)
+        if seq > self.last_seq:
+            self.lost_records += seq + _SKIPPED - self.last_seq
+            self.last_seq = seq + _SKIPPED
+
     def append(self, name, fields, utc_s, time_valid, up_s):
         """Writes a record and returns its number. On flash on return.
 
@@ -366,9 +491,13 @@ class Journal:
         has changed.
         """
         code, payload = packing.pack(name, fields)
-        if len(payload) > PAYLOAD_MAX:
+        if len(payload) > PAYLOAD_MAX - _LINK_BYTES:
             raise RecordError(name, "is too long")
         flags = _TIME_VALID if time_valid else 0
+        chained = name in LEDGER
+        if chained:
+            flags |= _CHAINED
+            payload = self._link + payload
         seq = self.last_seq + 1
         head = struct.pack(
             _HEAD, _MAGIC, _VERSION, code, flags, len(payload), seq, self.boot, utc_s, up_s
@@ -383,20 +512,26 @@ class Journal:
             except OSError as again:
                 raise _fault("append", again)
         self.last_seq = seq
-        if self._orders is not None and name in ORDERED:
+        if chained:
+            self._link = _digest(head, payload)
+            self.ledger_count += 1
+        if name in ORDERED:
             self._orders.setdefault(_order_digest(fields["id"]), self._firsts[-1])
         return seq
 
-    def _append(self, seq, head, payload, now_utc_s):
+    def _append(self, seq, head, body, now_utc_s):
+        if self._log is None or (
+            self._log_size + _RECORD_MIN_BYTES + len(body) > self._segment_bytes
+        ):
+            self._begin_segment(seq, now_utc_s)
+        # Whatever comes in between, also Ctrl-C: a part that is there stays the segment's last.
+        file, self._log = self._log, None
         try:
-            size = _RECORD_MIN_BYTES + len(payload)
-            if self._log is None or self._log_size + size > self._segment_bytes:
-                self._begin_segment(seq, now_utc_s)
-            self._log_size += _write_record(self._log, head, payload)
-        except OSError:
-            # Whatever part of it is there must stay the last of its segment.
-            self._log = _discard(self._log)
-            raise
+            self._log_size += _write_record(file, head, body)
+            self._log = file
+        finally:
+            if self._log is None:
+                _discard(file)
 
     def _begin_segment(self, seq, now_utc_s):
         self._log = _discard(self._log)
@@ -405,11 +540,15 @@ class Journal:
         while self._oldest_expired(now_utc_s) and self._drop_oldest(False):
             pass
         # A file of this name holds no record that counts: it would have a lower number.
-        self._log = open(self._segment_path(seq), "wb")
+        file = open(self._segment_path(seq), "wb")
         if seq not in self._firsts:
             self._firsts.append(seq)
-        _write_file_head(self._log, _LOG_FAMILY, self._store, seq)
-        self._log_size = _FILE_HEAD_BYTES
+        try:
+            _write_file_head(file, _LOG_FAMILY, self._store, seq)
+            self._log, self._log_size = file, _FILE_HEAD_BYTES
+        finally:
+            if self._log is None:
+                _discard(file)
 
     def _oldest_expired(self, now_utc_s):
         if not now_utc_s or len(self._firsts) < 2:
@@ -445,19 +584,25 @@ class Journal:
         payload = struct.pack(self._format, *values)
         if struct.unpack(self._format, payload) != tuple(values):
             raise RecordError("checkpoint", "does not fit " + self._format)
+        file, self._checkpoints = self._checkpoints, None
         try:
-            self._checkpoints_size += self._write_state(self._checkpoints, _CHECKPOINT, payload)
+            body = struct.pack("<I", self.ledger_count) + payload
+            self._checkpoints_size += self._write_state(file, _CHECKPOINT, body)
+            self._checkpoints = file
         except OSError as error:
-            self._checkpoints = _discard(self._checkpoints)
             raise _fault("checkpoint", error)
+        finally:
+            if self._checkpoints is None:
+                _discard(file)
 
     def snapshot(self, state):
         """Writes the whole state (a dict for JSON) and begins a new checkpoint file with it.
 
         Raises RecordError, JournalFull or StorageError; then the old snapshot still counts.
         """
-        payload = json.dumps(state).encode()
-        if len(payload) > PAYLOAD_MAX:
+        chain = struct.pack("<I16s", self.ledger_count, self._link)
+        body = chain + json.dumps(state).encode()
+        if len(body) > PAYLOAD_MAX:
             raise RecordError("snapshot", "is too long")
         live = 1 - self._live
         path = self._path(_CHECKPOINT_FILES[live])
@@ -465,7 +610,7 @@ class Journal:
         try:
             file = open(path, "wb")
             _write_file_head(file, _CHECKPOINT_FAMILY, self._store, self._generation + 1)
-            size = self._write_state(file, _SNAPSHOT, payload)
+            size = self._write_state(file, _SNAPSHOT, body)
         except OSError as error:
             _discard(file)
             try:
@@ -480,12 +625,12 @@ class Journal:
         self._generation += 1
         self.snapshot_seq = self.last_seq
 
-    def _write_state(self, file, code, payload):
+    def _write_state(self, file, code, body):
         head = struct.pack(
-            _HEAD, _MAGIC, _VERSION, code, 0, len(payload),
+            _HEAD, _MAGIC, _VERSION, code, _CHAINED, len(body),
             self.last_seq, self.boot, self.acked_seq, self.lost_records,
         )  # fmt: skip
-        return _write_record(file, head, payload)
+        return _write_record(file, head, body)
 
     def acknowledge(self, seq):
         """The gateway has committed all records up to `seq`. On flash with the next checkpoint."""
@@ -519,17 +664,12 @@ class Journal:
     def find_order(self, order_id):
         """The first record (of types ORDERED) with this id as a wire dict, or None.
 
-        The first call after a start reads the whole log; later ones read on only where the id's
-        digest was met. Raises StorageError.
+        The start has noted the ids' digests; only where this one was met is the log read. Ids of
+        segments that were dropped are not known any more. Raises StorageError.
         """
         digest = _order_digest(order_id)
         found = None
         try:
-            if self._orders is None:
-                orders = {}
-                for first, wire in self._orders_from(0):
-                    orders.setdefault(_order_digest(wire["id"]), first)
-                self._orders = orders
             if digest in self._orders:
                 orders = self._orders_from(self._orders[digest] - 1)
                 for _first, wire in orders:

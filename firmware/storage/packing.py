@@ -16,6 +16,8 @@ _NAMES = {RECORDS[name][0]: name for name in RECORDS}
 ORDER_CODES = tuple(RECORDS[name][0] for name in ORDERED)
 """Types whose `id` is that of an order."""
 
+RESYNC_CODE = RECORDS["resync"][0]
+
 
 class RecordError(Exception):
     """A record that the format cannot hold: `field` is the one at fault, `why` what is allowed."""

@@ -61,6 +61,10 @@ class Bench:
     """`run()` moves time and feeds constant power; `restart()` is a power cut and a new boot."""
 
     def __init__(self, folder, utc_s=MIDNIGHT_UTC_S, **config):
+        self._begin(folder, utc_s, config)
+        self.boot(utc_s)
+
+    def _begin(self, folder, utc_s, config):
         self.folder = folder
         self.config = Config(json.loads(json.dumps(meter_config(**config))))
         self.contact = Contact()
@@ -69,7 +73,16 @@ class Bench:
         self.utc_s = utc_s
         self.ticks_ms = 2**30 - 5000  # wraps at once
         self.meter = None
-        self.boot(utc_s)
+
+    @classmethod
+    def of_image(cls, folder, utc_s, contact_closed, nvs, **config):
+        """A meter on a folder that another one left, with its contact and its NVS."""
+        bench = cls.__new__(cls)
+        bench._begin(folder, utc_s, config)
+        bench.contact.closed = contact_closed
+        bench.nvs.kept.update(nvs)
+        bench.boot(utc_s)
+        return bench
 
     def boot(self, rtc_utc_s, cause="power"):
         self.meter = Meter(

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from firmware.core.records import LEDGER
 from firmware.storage import journal as journal_module
 from firmware.storage.journal import Journal
 
@@ -76,6 +77,9 @@ class JournalMachine(RuleBasedStateMachine):
         assert seq > max(self.records, default=0)
         envelope = {"seq": seq, "boot": self.boot, "utc_s": 1_767_600_000, "up_s": 9}
         envelope["time_valid"] = int(time_valid)
+        if name in LEDGER:
+            # Taken from what it wrote: what a link must be is tested byte for byte elsewhere.
+            envelope["prev"] = self.journal.records_after(seq - 1, 1)[0]["prev"]
         self.records[seq] = {**envelope, "type": name, **fields}
 
     @rule(state=st.dictionaries(order_ids, st.integers(0, 2**60), max_size=3))

@@ -84,6 +84,7 @@ RECORD = {
     "utc_s": 1767600000,
     "time_valid": 1,
     "up_s": 0,
+    "prev": "0123456789abcdef" * 2,
     "type": "credit",
     "kind": "recharge",
     "id": "r-1",

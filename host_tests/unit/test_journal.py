@@ -1,8 +1,11 @@
 """The journal's verbs, one by one, on an ordinary folder."""
 
 import errno
+import hashlib
 import json
 import random
+import struct
+import zlib
 
 import pytest
 
@@ -166,7 +169,7 @@ def test_a_record_comes_back_as_the_dict_that_is_sent(tmp_path):
     journal.close()
     again, _, _, records = reopened(tmp_path)
     expected = {"seq": 1, "boot": 1, "utc_s": 0, "time_valid": 0, "up_s": 7, "type": "credit"}
-    assert records == [{**expected, **credit("r-1", 9)}]
+    assert records == [{**expected, "prev": "0" * 32, **credit("r-1", 9)}]
     assert again.records_after(0, 10) == records
     assert again.begin_boot() == 2
 
@@ -624,3 +627,180 @@ def test_the_folder_may_hold_other_files(tmp_path):
     (tmp_path / "log-zzzzzzzz").write_bytes(b"x")
     (tmp_path / "notes.json").write_text(json.dumps({}), encoding="utf-8")
     assert append(began(tmp_path)) == 1
+
+
+# --- chain -----------------------------------------------------------------------------------
+
+
+def raw_records(path):
+    """(head, body, all bytes before the CRC) of each record of a sound file, by SPEC 5.2."""
+    raw = path.read_bytes()
+    at, found = 16, []
+    while at < len(raw):
+        head = struct.unpack_from("<BBBBHIIII", raw, at)
+        end = at + 22 + head[4]
+        assert zlib.crc32(raw[at:end]) == struct.unpack_from("<I", raw, end)[0]
+        found.append((head, raw[at + 22 : end], raw[at:end]))
+        at = end + 4
+    return found
+
+
+def test_a_ledger_record_carries_the_digest_of_the_one_before_over_boots_and_segments(tmp_path):
+    link = bytes(16)
+    for boot in range(3):
+        journal, *_ = reopened(tmp_path, segment_bytes=600)
+        journal.begin_boot()
+        for number in range(6):
+            append(journal)
+            append(journal, "credit", credit(f"r-{boot}-{number}"))
+        journal.close()
+    count = 0
+    wires = {wire["seq"]: wire for wire in reopened(tmp_path, segment_bytes=600)[3]}
+    for path in sorted(tmp_path.glob("log-*")):
+        assert path.read_bytes()[:4] == b"BJL\x02"
+        for head, body, raw in raw_records(path):
+            assert head[1] == 2
+            assert head[3] == (3 if head[2] == 4 else 1)
+            if head[2] == 4:
+                assert body[:16] == link
+                assert wires[head[5]]["prev"] == link.hex()
+                link = hashlib.sha256(raw).digest()[:16]
+                count += 1
+    assert count == 18
+    assert not any("prev" in wire for wire in wires.values() if wire["type"] == "block")
+
+
+def test_snapshot_and_checkpoint_carry_the_chain(tmp_path):
+    journal = began(tmp_path)
+    append(journal, "credit", credit("r-1"))
+    journal.snapshot({"n": 1})
+    append(journal, "credit", credit("r-2"))
+    journal.checkpoint(VALUES)
+    first, second = (raw for *_, raw in raw_records(tmp_path / "log-00000001"))
+    snapshot, checkpoint = raw_records(tmp_path / "ckpt-a")
+    assert snapshot[1][:20] == struct.pack("<I", 1) + hashlib.sha256(first).digest()[:16]
+    assert json.loads(snapshot[1][20:]) == {"n": 1}
+    assert checkpoint[1] == struct.pack("<I", 2) + struct.pack(FORMAT, *VALUES)
+    again, *_ = reopened(tmp_path)
+    append(again, "credit", credit("r-3"))
+    assert raw_records(tmp_path / "log-00000001")[2][1][:16] == hashlib.sha256(second).digest()[:16]
+
+
+def mixed(folder, **options):
+    """Ledger records at 2, 4, 5, 8 and 9, a snapshot behind 5, a checkpoint behind 9."""
+    journal = began(folder, **options)
+    for seq in range(1, 11):
+        if seq in (2, 4, 5, 8, 9):
+            append(journal, "credit", credit(f"r-{seq}"))
+        else:
+            append(journal)
+        if seq == 5:
+            journal.snapshot({"n": 1})
+    journal.checkpoint(VALUES)
+    journal.close()
+
+
+def spoil(folder, seq):
+    """Flips a bit in the middle of a record."""
+    for path in folder.glob("log-*"):
+        raw = bytearray(path.read_bytes())
+        at = 16
+        for head, body, _raw in raw_records(path):
+            if head[5] == seq:
+                raw[at + 40] ^= 4
+                path.write_bytes(raw)
+                return
+            at += 26 + len(body)
+    raise AssertionError(seq)
+
+
+@pytest.mark.parametrize("seq", range(1, 11))
+def test_a_missing_ledger_record_is_noticed_and_another_is_not_taken_for_one(tmp_path, seq):
+    mixed(tmp_path)
+    assert not reopened(tmp_path)[0].ledger_missing
+    spoil(tmp_path, seq)
+    again, *_ = reopened(tmp_path)
+    assert again.ledger_missing == (seq in (2, 4, 5, 8, 9))
+
+
+def test_a_resync_record_makes_good_what_is_missing_before_it(tmp_path):
+    mixed(tmp_path)
+    spoil(tmp_path, 4)
+    again, *_ = reopened(tmp_path)
+    again.begin_boot()
+    fields = {"id": "s-1", "counter": 9, "document": {}, **REGISTERS}
+    append(again, "resync", fields)
+    append(again, "credit", credit("r-11"))
+    assert not reopened(tmp_path)[0].ledger_missing
+    spoil(tmp_path, again.last_seq)
+    again, *_ = reopened(tmp_path)
+    assert again.ledger_missing is False  # the last one: only a count kept elsewhere knows
+    assert again.tail_missing
+
+
+def test_a_lost_tail_is_noticed_by_the_count_in_a_checkpoint(tmp_path):
+    mixed(tmp_path)
+    path = tmp_path / "log-00000001"
+    path.write_bytes(path.read_bytes()[: 16 + 3 * BLOCK_BYTES])
+    again, *_ = reopened(tmp_path)
+    assert again.ledger_missing and again.tail_missing
+    assert again.last_seq >= 10
+
+
+def test_without_a_snapshot_the_whole_log_from_its_first_record_is_enough(tmp_path):
+    mixed(tmp_path)
+    (tmp_path / "ckpt-a").write_bytes(b"")
+    assert not reopened(tmp_path)[0].ledger_missing
+    for path in tmp_path.glob("ckpt-*"):
+        path.unlink()
+    again, snapshot, _, records = reopened(tmp_path)
+    assert snapshot is None and len(records) == 10
+    assert not again.ledger_missing and not again.formatted
+
+
+def test_without_a_snapshot_and_the_oldest_segment_the_ledger_is_missing(tmp_path):
+    mixed(tmp_path, segment_bytes=500)
+    oldest = min(tmp_path.glob("log-*"))
+    oldest.unlink()
+    assert reopened(tmp_path)[0].ledger_missing is False  # the snapshot contains its records
+    (tmp_path / "ckpt-a").unlink()
+    assert reopened(tmp_path)[0].ledger_missing
+
+
+def test_a_journal_that_no_head_names_takes_the_id_that_is_known_elsewhere(tmp_path):
+    mixed(tmp_path)
+    store = reopened(tmp_path)[0].store_id
+    for path in tmp_path.iterdir():
+        raw = bytearray(path.read_bytes())
+        raw[5] ^= 1
+        path.write_bytes(raw)
+    journal = Journal(str(tmp_path), FORMAT)
+    OPENED.append(journal)
+    _, _, records = journal.open(store)
+    assert [r["seq"] for r in records] == list(range(1, 11))
+    assert journal.store_id == store
+    assert not journal.formatted
+
+
+def test_a_file_of_a_newer_format_is_left_alone(tmp_path):
+    mixed(tmp_path)
+    path = tmp_path / "log-00000001"
+    raw = bytearray(path.read_bytes())
+    raw[3] = 3
+    raw[12:16] = struct.pack("<I", zlib.crc32(raw[:12]))
+    path.write_bytes(raw)
+    with pytest.raises(StorageError, match="newer format 3"):
+        reopened(tmp_path)
+    assert path.read_bytes() == raw
+
+
+def test_numbers_that_a_second_place_knows_are_not_given_again(tmp_path):
+    mixed(tmp_path)
+    again, *_ = reopened(tmp_path)
+    again.begin_boot()
+    again.raise_floors(9, 10)
+    assert (again.ledger_count, again.last_seq) == (9, 10)
+    again.raise_floors(3, 500)
+    assert append(again) == 1501
+    assert reopened(tmp_path)[0].lost_records == 0  # written with the next checkpoint only
+    assert again.lost_records == 1490
