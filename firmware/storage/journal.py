@@ -30,6 +30,7 @@ from binascii import crc32, hexlify, unhexlify
 from firmware.core.records import LEDGER, ORDERED
 from firmware.core.shim import const
 from firmware.storage import packing
+from firmware.storage.errors import StorageError, fault, is_full, sync
 from firmware.storage.packing import RecordError
 
 SEGMENT_BYTES = const(32768)
@@ -46,7 +47,6 @@ _SKIPPED = const(1000)
 _VERSION = const(2)  # of files and records; version 1 has no chain
 _MAGIC = const(0xB7)
 _ENOENT = const(2)
-_ENOSPC = const(28)  # MicroPython's errno module does not name it
 _FILE_HEAD = "<BBBB4sI"  # 'B', 'J', family, version, store id, number
 _FILE_HEAD_BYTES = const(16)  # with its CRC
 _HEAD = "<BBBBHIIII"  # magic, version, type, flags, payload length, seq, boot, two more by family
@@ -63,35 +63,9 @@ _LOG_FAMILY = const(0x4C)
 _CHECKPOINT_FAMILY = const(0x43)
 _CHECKPOINT_FILES = ("ckpt-a", "ckpt-b")
 
-# On MicroPython's littlefs `flush` commits; elsewhere the system's cache must be written too.
-_fsync = getattr(os, "fsync", None)
-
-
-class StorageError(Exception):
-    """A flash operation failed and changed nothing: `errno` is the file system's number."""
-
-    def __init__(self, what, number):
-        super().__init__("%s failed, errno %d" % (what, number))
-        self.errno = number
-
-
-class JournalFull(StorageError):
-    """There is no room, and nothing that may be dropped."""
-
 
 class SnapshotNeeded(Exception):
     """A checkpoint without a sound file to append it to: write a snapshot first."""
-
-
-def _sync(file):
-    file.flush()
-    if _fsync is not None:
-        _fsync(file.fileno())
-
-
-def _fault(what, error):
-    kind = JournalFull if error.errno == _ENOSPC else StorageError
-    return kind(what, error.errno or 0)
 
 
 def _write_file_head(file, family, store, number):
@@ -138,7 +112,7 @@ def _write_record(file, head, payload):
     file.write(head)
     file.write(payload)
     file.write(struct.pack("<I", crc32(payload, crc32(head))))
-    _sync(file)
+    sync(file)
     return _RECORD_MIN_BYTES + len(payload)
 
 
@@ -283,7 +257,7 @@ class Journal:
             snapshot, checkpoint = self._open_checkpoints(names)
             self._open_log(names)
         except OSError as error:
-            raise _fault("open", error)
+            raise fault("open", error)
         checkpoints = [name for name in _CHECKPOINT_FILES if name in names]
         self.formatted = not checkpoints and not self._firsts
         if snapshot is None and (checkpoints or self._firsts):
@@ -505,12 +479,12 @@ class Journal:
         try:
             self._append(seq, head, payload, utc_s if time_valid else 0)
         except OSError as error:
-            if error.errno != _ENOSPC or not self._drop_oldest(False):
-                raise _fault("append", error)
+            if not is_full(error) or not self._drop_oldest(False):
+                raise fault("append", error)
             try:
                 self._append(seq, head, payload, 0)
             except OSError as again:
-                raise _fault("append", again)
+                raise fault("append", again)
         self.last_seq = seq
         if chained:
             self._link = _digest(head, payload)
@@ -590,7 +564,7 @@ class Journal:
             self._checkpoints_size += self._write_state(file, _CHECKPOINT, body)
             self._checkpoints = file
         except OSError as error:
-            raise _fault("checkpoint", error)
+            raise fault("checkpoint", error)
         finally:
             if self._checkpoints is None:
                 _discard(file)
@@ -618,7 +592,7 @@ class Journal:
             except OSError:
                 # It may count after a restart: the old file must not grow newer than it.
                 self._checkpoints = _discard(self._checkpoints)
-            raise _fault("snapshot", error)
+            raise fault("snapshot", error)
         _discard(self._checkpoints)
         self._checkpoints, self._checkpoints_size = file, _FILE_HEAD_BYTES + size
         self._live = live
@@ -654,7 +628,7 @@ class Journal:
                 if len(wires) == limit:
                     break
         except OSError as error:
-            raise _fault("read", error)
+            raise fault("read", error)
         finally:
             records.close()
         if cursor:
@@ -678,7 +652,7 @@ class Journal:
                         break
                 orders.close()
         except OSError as error:
-            raise _fault("read", error)
+            raise fault("read", error)
         return found
 
     def _orders_from(self, seq):

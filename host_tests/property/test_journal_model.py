@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from firmware.core.records import LEDGER
-from firmware.storage import journal as journal_module
+from firmware.storage import errors as errors_module
 from firmware.storage.journal import Journal
 
 FORMAT = "<QIiI"
@@ -24,7 +24,7 @@ order_ids = st.text("abc", min_size=1, max_size=36)
 @pytest.fixture(autouse=True, scope="module")
 def small_and_fast():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal_module, "_fsync", None)
+        patch.setattr(errors_module, "_fsync", None)
         yield
 
 

@@ -13,7 +13,7 @@ import pytest
 from firmware.link import codec
 from firmware.link import uplink as uplink_module
 from firmware.link.uplink import BATCH_BYTES, BATCH_RECORDS, Uplink
-from firmware.storage import journal as journal_module
+from firmware.storage import errors as errors_module
 from firmware.storage.journal import Journal
 from host_tests.fakes.interpreters import micropython
 from host_tests.system.test_mqtt_client import ROOT, WAIT_S, Broker
@@ -170,7 +170,7 @@ class Bench:
 
 @pytest.fixture(autouse=True)
 def fast_flash(monkeypatch):
-    monkeypatch.setattr(journal_module, "_fsync", None)
+    monkeypatch.setattr(errors_module, "_fsync", None)
 
 
 @pytest.fixture

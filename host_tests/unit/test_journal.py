@@ -10,16 +10,11 @@ import zlib
 import pytest
 
 from firmware.core.records import RANGES, RECORDS
+from firmware.storage import errors as errors_module
 from firmware.storage import journal as journal_module
 from firmware.storage import packing
-from firmware.storage.journal import (
-    RETENTION_S,
-    SEGMENT_BYTES,
-    Journal,
-    JournalFull,
-    SnapshotNeeded,
-    StorageError,
-)
+from firmware.storage.errors import JournalFull, StorageError
+from firmware.storage.journal import RETENTION_S, SEGMENT_BYTES, Journal, SnapshotNeeded
 from firmware.storage.packing import RecordError
 
 T0_UTC_S = 1_767_600_000
@@ -57,7 +52,7 @@ OPENED = []
 @pytest.fixture(autouse=True)
 def left_open(monkeypatch):
     """A journal that a test leaves open has lost its power; its files are closed at the end."""
-    monkeypatch.setattr(journal_module, "_fsync", None)
+    monkeypatch.setattr(errors_module, "_fsync", None)
     yield
     while OPENED:
         OPENED.pop().close()
@@ -462,7 +457,7 @@ def test_a_record_whose_sync_failed_is_void_once_its_number_is_given_again(tmp_p
         raise OSError(errno.EIO, "injected")
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal_module, "_fsync", failing)
+        patch.setattr(errors_module, "_fsync", failing)
         with pytest.raises(StorageError):
             append(journal, "credit", credit("r-2"))
     assert append(journal, "credit", credit("r-3")) == 2
@@ -511,7 +506,7 @@ def test_a_snapshot_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
         raise OSError(errno.EIO, "injected")
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal_module, "_fsync", failing)
+        patch.setattr(errors_module, "_fsync", failing)
         with pytest.raises(StorageError):
             journal.snapshot({"n": 2})
     journal.checkpoint(VALUES)

@@ -6,7 +6,8 @@ import pytest
 
 from firmware.core.config import Config, ConfigError
 from firmware.link import codec
-from firmware.storage.journal import Journal, JournalFull
+from firmware.storage.errors import JournalFull
+from firmware.storage.journal import Journal
 from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, Bench
 from host_tests.fakes.documents import meter_config, tariff_document
 
