@@ -30,6 +30,8 @@ _INTEGERS = (
     ("opening_balance_mp", 0, -10000000000, 10000000000),
 )
 
+CA_MAX = const(4000)
+_PEM = "-----BEGIN CERTIFICATE-----"
 _VERSION = const(1)
 
 
@@ -76,8 +78,8 @@ def _check_window(start_min, end_min):
         raise ConfigError("window_end_min", "must be above window_start_min")
 
 
-def _text(values, field, longest, shortest=1):
-    value = values.get(field)
+def _text(values, field, longest, shortest=1, default=None):
+    value = values.get(field, default)
     if not isinstance(value, str) or not shortest <= len(value) <= longest:
         raise ConfigError(field, "must be a text of %d to %d characters" % (shortest, longest))
     return value
@@ -111,6 +113,10 @@ class Config:
         self.broker_port = _integer(broker, "port", 1883, 1, 65535)
         self.broker_user = _text(broker, "user", 64)
         self.broker_password = _text(broker, "password", 64)
+        self.broker_ca = _text(broker, "ca", CA_MAX, 0, "")
+        if self.broker_ca and not self.broker_ca.startswith(_PEM):
+            raise ConfigError("ca", "must be a certificate in PEM")
+        self.made_utc_s = _integer(values, "made_utc_s", 0, 0, 0xFFFFFFFF)
         for field, default, low, high in _INTEGERS:
             setattr(self, field, _integer(values, field, default, low, high))
         rules = values.get("rules", {})

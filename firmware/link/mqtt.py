@@ -2,14 +2,21 @@
 
 The contract
   - `run_once` connects, subscribes, calls `on_up`, and serves until the connection is lost; then it
-    raises LinkDown with the reason. It never connects again by itself.
+    raises LinkDown with the reason. It never connects again by itself: when, and after what pause,
+    is the caller's (uplink.py).
   - `publish` with QoS 1 returns after the broker's PUBACK, which is *not* storage: the sender keeps
     what it must not lose until its receiver says so. Nothing is queued or sent again here.
   - A message with QoS 1 is acknowledged after `on_message` has returned, so it may come twice.
     `on_message` must not await: an answer is published by another task.
-  - Memory is bounded: a packet longer than `PACKET_MAX` ends the connection.
-  - Every wait for the peer ends after `ANSWER_S` and goes through `answer(awaitable, timeout_s)`;
-    a peer that is up but deaf is found by the ping.
+  - Memory is bounded: one packet of at most `PACKET_MAX` bytes is held. A longer message, up to
+    `SKIP_MAX`, is read in pieces, dropped, counted and acknowledged, so that the persistent session
+    does not bring it back for ever. All else that is too long or malformed ends the connection.
+  - Every wait for the peer ends after `ANSWER_S` and goes through `answer(awaitable, timeout_s)`.
+    A peer that is up but deaf, or gone without a word, is found by the first request, and without
+    any by the ping: after half the keep-alive and `ANSWER_S`, or the whole of it if it was heard
+    just before.
+  - What got lost or was odd is counted: `connections`, `stray_packets`, `oversized`.
+  - No QoS 2, no retransmission with DUP within a connection, no unsubscribing, IPv4 only.
 
 Packets are built and taken apart by functions without I/O. Tests: host_tests/unit/
 test_mqtt_packets.py, host_tests/system/test_mqtt_client.py (against mosquitto and faulty peers).
@@ -22,8 +29,12 @@ import struct
 from firmware.core.shim import const
 
 PACKET_MAX = const(4096)
+SKIP_MAX = const(262144)
 ANSWER_S = const(20)
 
+SKIPPED = const(
+    0x01
+)  # no kind on the wire: in place of PUBLISH: of the body there is only the beginning
 CONNACK = const(0x20)
 PUBLISH = const(0x30)
 PUBACK = const(0x40)
@@ -39,6 +50,7 @@ _QOS_BITS = const(6)
 # User name, password, retained will of QoS 1; no clean session.
 _CONNECT_FLAGS = const(0xEC)
 
+_PIECE = const(512)  # topic and packet id are in the first
 _IPPROTO_TCP = const(6)
 _TCP_NODELAY = const(1)
 
@@ -51,11 +63,27 @@ class LinkDown(Exception):
     """There is no connection, or no longer; the text says why."""
 
 
+class NameUnknown(Exception):
+    """There is no address for a name, or nobody says it; the text says which."""
+
+
 def reason(error):
     """What went wrong, in a word: the name of an OSError's number, else the text."""
     if isinstance(error, OSError):
-        return errno.errorcode.get(error.errno, "errno %s" % error.errno)
-    return str(error)
+        name = errno.errorcode.get(error.errno)
+        # mbedtls has numbers of its own and says what they mean.
+        return name or (str(error.args[1]) if len(error.args) > 1 else "errno %s" % error.errno)
+    return str(error).strip().replace("\n", " ")
+
+
+def is_address(host):
+    """True for an IPv4 address in digits."""
+    parts = host.split(".")
+    return len(parts) == 4 and all(part.isdigit() for part in parts)
+
+
+# Shortest and longest body of the answers.
+_LENGTHS = {PUBACK: (2, 2), SUBACK: (3, PACKET_MAX), PINGRESP: (0, 0)}
 
 
 # --- packets, without I/O ------------------------------------------------------------------------
@@ -104,7 +132,10 @@ def puback_packet(packet_id):
 
 
 def parse_publish(flags, body):
-    """(topic, payload, packet id or 0) of a PUBLISH; ProtocolError if it is malformed."""
+    """(topic, payload, packet id or 0) of a PUBLISH; ProtocolError if it is malformed.
+
+    Of a SKIPPED one the payload is its beginning.
+    """
     qos = flags & _QOS_BITS
     if len(body) < 2 or qos > _QOS_1:
         raise ProtocolError("bad PUBLISH")
@@ -126,7 +157,10 @@ def parse_publish(flags, body):
 
 
 class Decoder:
-    """Takes a stream apart: `feed` exactly `need` bytes at a time."""
+    """Takes a stream apart: `feed` exactly `need` bytes at a time.
+
+    A PUBLISH that is too long comes out as SKIPPED with its first bytes.
+    """
 
     def __init__(self):
         self._start()
@@ -136,6 +170,8 @@ class Decoder:
         self._first = -1  # the first byte: kind and flags
         self._length = 0
         self._shift = 0
+        self._to_skip = 0
+        self._begin = b""
 
     def feed(self, chunk):
         """(kind, flags, body) when a packet is complete, else None. Raises ProtocolError."""
@@ -150,13 +186,24 @@ class Decoder:
                     raise ProtocolError("bad length")
                 return None
             if self._length > PACKET_MAX:
-                raise ProtocolError("packet of %d bytes" % self._length)
+                if self._first & 0xF0 != PUBLISH or self._length > SKIP_MAX:
+                    raise ProtocolError("packet of %d bytes" % self._length)
+                self._to_skip = self._length
             if self._length:
                 self._shift = -1  # the body comes next
-                self.need = self._length
+                self.need = _PIECE if self._to_skip else self._length
                 return None
             chunk = b""
-        packet = self._first & 0xF0, self._first & 0x0F, chunk
+        kind = self._first & 0xF0
+        if self._to_skip:
+            self._begin = self._begin or chunk
+            self._to_skip -= len(chunk)
+            self.need = min(_PIECE, self._to_skip)
+            if self._to_skip:
+                return None
+            kind = SKIPPED
+            chunk = self._begin
+        packet = kind, self._first & 0x0F, chunk
         self._start()
         return packet
 
@@ -168,12 +215,14 @@ class Client:
     """A client with user name and password, a will, and fixed subscriptions (QoS 1).
 
     on_up(): called when the subscriptions stand; on_message(topic, payload bytes); will: (topic,
-    payload); answer(awaitable, timeout_s): see above.
+    payload); answer(awaitable, timeout_s): see above; ca: certificate of the CA that signed the
+    broker's, PEM, "" for no TLS; lookup(name): coroutine, the name's address, raises NameUnknown
+    or OSError; None: left to `asyncio`, which blocks on a chip.
     """
 
     def __init__(
         self, host, port, client_id, user, password, will, subscribe, on_up, on_message, answer,
-        keepalive_s=120,
+        keepalive_s=120, ca="", lookup=None,
     ):  # fmt: skip
         self._host = host
         self._port = port
@@ -186,7 +235,12 @@ class Client:
         self.connected = False
         self.connections = 0
         self.stray_packets = 0  # acknowledgements that nobody waited for
+        self.oversized = 0  # messages that were too long and dropped
+        self._ca = ca
+        self._lookup = None if is_address(host) else lookup
+        self._address = ""  # that the name had last
         self._reader = self._writer = self._reading = None
+        self._plain = None  # below TLS
         self._why = ""
         self._answers = 0
         self._packet_id = 0
@@ -204,10 +258,7 @@ class Client:
         keeping = None
         self._why = ""
         try:
-            self._reader, self._writer = await self._answer(
-                asyncio.open_connection(self._host, self._port), ANSWER_S
-            )
-            self._no_delay()
+            await self._answer(self._open(), ANSWER_S)
             await self._answer(self._shake_hands(), ANSWER_S)
             self._reading = asyncio.create_task(self._read())
             keeping = asyncio.create_task(self._keep())
@@ -219,7 +270,7 @@ class Client:
             self._why = "no answer"
         except EOFError:
             self._why = "closed by the broker"
-        except (OSError, ProtocolError) as error:
+        except (OSError, ProtocolError, NameUnknown) as error:
             self._why = reason(error)
         finally:
             self.connected = False
@@ -242,6 +293,19 @@ class Client:
         else:
             await self._ask(self._send(publish_head(topic, len(payload), 0, retain), payload))
 
+    async def _open(self):
+        host = self._host
+        if self._lookup:
+            try:
+                self._address = await self._lookup(host)
+            except (NameUnknown, OSError):
+                if not self._address:
+                    raise
+                # The name server is away: the broker may still be there.
+            host = self._address
+        self._reader, self._writer = await asyncio.open_connection(host, self._port)
+        self._no_delay()
+
     def _no_delay(self):
         # Else a packet behind a small one, as a PUBACK, waits for TCP's delayed acknowledgement.
         # CPython's streams do this by themselves.
@@ -253,9 +317,25 @@ class Client:
                 pass  # a port that does not know the option: only slower
 
     async def _shake_hands(self):
+        if not self._ca:
+            await self._greet()
+            return
+        from firmware.link import secure  # a part that many meters do not need
+
+        self._plain = self._writer
+        try:
+            self._reader, self._writer = await secure.wrap(
+                self._reader, self._writer, self._ca, self._host
+            )
+            # In here, as on MicroPython the handshake comes with the first bytes.
+            await self._greet()
+        except (ValueError, OSError) as error:
+            raise ProtocolError("tls: " + reason(error))
+
+    async def _greet(self):
         await self._send(self._hello)
-        kind, _flags, body = await self._read_packet(Decoder())
-        if kind != CONNACK or len(body) != 2:
+        kind, flags, body = await self._read_packet(Decoder())
+        if kind != CONNACK or flags or len(body) != 2:
             raise ProtocolError("no CONNACK")
         if body[1]:
             raise ProtocolError("refused with code %d" % body[1])
@@ -269,8 +349,15 @@ class Client:
                 self._on_message(topic, payload)
                 if packet_id:
                     await self._send(puback_packet(packet_id))
-            elif kind in (PUBACK, SUBACK, PINGRESP):
-                packet_id = struct.unpack_from(">H", body)[0] if len(body) >= 2 else 0
+            elif kind == SKIPPED:
+                packet_id = parse_publish(flags, body)[2]
+                self.oversized += 1
+                if packet_id:
+                    await self._send(puback_packet(packet_id))
+            elif kind in _LENGTHS:
+                if flags or not _LENGTHS[kind][0] <= len(body) <= _LENGTHS[kind][1]:
+                    raise ProtocolError("bad packet %d" % kind)
+                packet_id = struct.unpack_from(">H", body)[0] if body else 0
                 if (kind, packet_id) == self._expected:
                     self._expected = None
                     self._answers += 1
@@ -354,10 +441,13 @@ class Client:
 
     async def _close(self):
         writer = self._writer
-        self._reader = self._writer = self._reading = None
-        if writer:
-            try:
-                writer.close()
-                await writer.wait_closed()
-            except OSError:
-                pass  # it is gone already
+        plain = self._plain
+        self._reader = self._writer = self._reading = self._plain = None
+        # A socket that TLS has given up is closed by nobody else.
+        for stream in (writer, plain):
+            if stream:
+                try:
+                    stream.close()
+                    await stream.wait_closed()
+                except (OSError, ValueError):
+                    pass  # it is gone already

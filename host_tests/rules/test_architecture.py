@@ -34,7 +34,7 @@ ALLOWED = {
     "relay": PURE,
     "console": PURE,
     "storage": {*PURE, "os", "errno", "struct"},
-    "link": {*PURE, "asyncio", "errno", "os", "struct"},
+    "link": {*PURE, "asyncio", "errno", "os", "socket", "ssl", "struct", "tls"},
     "orders.py": PURE,
     "meter.py": PURE,
     "main.py": {*PURE, "asyncio", "gc", "os", "sys", "time", "board"},

@@ -12,9 +12,10 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 
-from firmware.link import mqtt
 from firmware.link.mqtt import Client, LinkDown
+from host_tests.fakes import zoo_client
 from host_tests.fakes.interpreters import micropython, need
+from host_tests.fakes.zoo import PEERS, Zoo
 from toolchain import locate
 
 ROOT = Path(__file__).parents[2]
@@ -257,37 +258,57 @@ def test_the_same_client_works_on_micropython(broker, gateway, bits):
     assert gateway.wait_for(2)[-1][:2] == ("up/link", b"offline")
 
 
-# --- with peers that are at fault ----------------------------------------------------------------
+# --- with the zoo --------------------------------------------------------------------------------
 
-CONNACK = b"\x20\x02\0\0"
-SUBACK = b"\x90\x04\0\x01\x01\x01"
+# Of these the client takes note: (acknowledgements that nobody waited for, messages dropped).
+NOTED = {
+    "acknowledges twice": (6, 0),
+    "acknowledges others first": (6, 0),
+    "acknowledgement in the segment of others": (12, 0),
+    "too long a message": (0, 1),
+    "much too long messages": (0, 4),
+    "longest that is skipped": (0, 1),
+    "too long, in small pieces": (0, 1),
+}
 
 
-async def read_packet(reader):
-    decoder = mqtt.Decoder()
-    while True:
-        # The peers read what the client sends, whose limit is not theirs.
-        packet = decoder.feed(await reader.readexactly(decoder.need))
-        if packet:
-            return packet
+@pytest.fixture(scope="module")
+def zoo():
+    with Zoo() as zoo:
+        yield zoo
 
 
-async def with_peer(behave, scenario, **options):
-    """Runs `scenario(meter)` against a peer that runs `behave(reader, writer)`."""
+def judge(results):
+    """Each peer was met as the zoo says."""
+    for name, (_behave, why) in PEERS.items():
+        what, echoed, strays, oversized = results[name]
+        if why:
+            assert any(part in what for part in why.split("|")), (name, results[name])
+        else:
+            assert (what, echoed) == ("works", zoo_client.MESSAGES), (name, results[name])
+            if name != "acknowledges all the time":
+                assert (strays, oversized) == NOTED.get(name, (0, 0)), name
 
-    async def serve(reader, writer):
-        with contextlib.suppress(OSError, EOFError):
-            await behave(reader, writer)
-        with contextlib.suppress(OSError):
-            writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    meter = Meter(server.sockets[0].getsockname()[1], **options)
-    try:
-        return await scenario(meter)
-    finally:
-        await meter.stop()
-        server.close()
+def test_every_peer_of_the_zoo_works_or_ends_with_a_reason(zoo):
+    judge(asyncio.run(zoo_client.visit(zoo.ports)))
+
+
+@pytest.mark.parametrize("bits", [64, 32])
+def test_every_peer_of_the_zoo_on_micropython_and_nothing_grows(zoo, bits):
+    peers = [f"{name}={port}" for name, port in zoo.ports.items()]
+    run = subprocess.run(
+        [*micropython(bits), "-X", "heapsize=3m", zoo_client.__file__, ROOT, *peers],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    result = json.loads(run.stdout.splitlines()[-1])
+    judge(result["results"])
+    first, second = result["heap"]
+    assert second - first < 50 * len(PEERS)  # not even a small object for each connection
 
 
 async def hasty(awaitable, timeout_s):
@@ -295,126 +316,9 @@ async def hasty(awaitable, timeout_s):
     return await asyncio.wait_for(awaitable, timeout_s / 100)
 
 
-async def ended(meter):
-    return await meter.down()
-
-
-async def wait_forever(reader, writer):
-    await reader.read()
-
-
-async def close_at_once(reader, writer):
-    pass
-
-
-def after_connect(*stream):
-    """A peer that sends these bytes after the CONNECT, then stays."""
-
-    async def behave(reader, writer):
-        await read_packet(reader)
-        for part in stream:
-            writer.write(part)
-        await wait_forever(reader, writer)
-
-    return behave
-
-
-def after_subscribe(*stream, suback=SUBACK):
-    async def behave(reader, writer):
-        await read_packet(reader)
-        writer.write(CONNACK)
-        await read_packet(reader)
-        writer.write(suback)
-        for part in stream:
-            writer.write(part)
-        await wait_forever(reader, writer)
-
-    return behave
-
-
-@pytest.mark.parametrize(
-    ("behave", "why"),
-    [
-        (wait_forever, "no answer"),
-        (close_at_once, "closed by the broker"),
-        (after_connect(b"\x20\x02\0\x05"), "refused with code 5"),
-        (after_connect(b"\x20\x01\0"), "no CONNACK"),
-        (after_connect(SUBACK), "no CONNACK"),
-        (after_connect(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "no CONNACK|no answer"),
-        (after_connect(CONNACK), "no answer"),
-        (after_subscribe(suback=b"\x90\x04\0\x01\x01\x80"), "subscription refused"),
-        (after_subscribe(suback=b"\x90\x03\0\x01\x01"), "subscription refused"),
-        (after_connect(CONNACK, SUBACK), "no answer"),  # before it was asked for
-        (after_subscribe(suback=b"\x90\x04\0\x09\x01\x01"), "no answer"),
-        (after_connect(b"\x20\xff\xff\xff\xff\x7f"), "bad length"),
-        (after_subscribe(b"\x30\x81\x20" + bytes(4097)), "packet of 4097 bytes"),
-        (after_subscribe(b"\x34\x05\0\x01a\0\x01"), "bad PUBLISH"),
-        (after_subscribe(b"\x30\x04\0\x09ab"), "bad PUBLISH"),
-        (after_subscribe(b"\xf0\x00"), "unexpected packet 240"),
-        (after_subscribe(b"\x00\x00"), "unexpected packet 0"),
-    ],
-)
-def test_a_peer_at_fault_ends_the_connection_with_a_reason(behave, why):
-    reason = asyncio.run(with_peer(behave, ended, answer=hasty))
-    assert any(part in reason for part in why.split("|")), reason
-
-
-def test_acknowledgements_that_nobody_waited_for_are_counted(monkeypatch):
-    async def scenario(meter):
-        await asyncio.wait_for(meter.arrived.wait(), WAIT_S)
-        assert meter.client.stray_packets == 3
-        assert meter.client.connected
-
-    strays = b"\x40\x02\0\x05" + b"\xd0\0" + b"\x90\x03\0\x07\0"
-    asyncio.run(with_peer(after_subscribe(strays, b"\x30\x04\0\x01ab"), scenario))
-
-
-def serving(delay_s=0, chunk=1 << 16, skip_acks=0):
-    """A peer that does its work, slowly or in small pieces, and loses some acknowledgements."""
-
-    async def behave(reader, writer):
-        lost = skip_acks
-
-        async def send(data):
-            for at in range(0, len(data), chunk):
-                writer.write(data[at : at + chunk])
-                await writer.drain()
-                await asyncio.sleep(delay_s)
-
-        while True:
-            kind, flags, body = await read_packet(reader)
-            if kind == 0x10:
-                await send(CONNACK)
-            elif kind == 0x80:
-                await send(b"\x90\x04" + body[:2] + b"\x01\x01")
-            elif kind == mqtt.PUBLISH:
-                _topic, payload, packet_id = mqtt.parse_publish(flags, body)
-                await send(mqtt.publish_head("down/a", len(payload), packet_id, False) + payload)
-                if packet_id and lost:
-                    lost -= 1
-                elif packet_id:
-                    await send(mqtt.puback_packet(packet_id))
-            elif kind == 0xC0:
-                await send(b"\xd0\0")
-
-    return behave
-
-
-@pytest.mark.parametrize("chunk", [1, 2, 7])
-def test_a_peer_that_sends_in_small_pieces_is_understood(chunk):
-    async def scenario(meter):
-        await asyncio.wait_for(meter.up.wait(), WAIT_S)
-        for number in range(20):
-            await meter.client.publish("up/a", b"%d" % number * 20, number % 2)
-        while len(meter.messages) < 20:
-            await asyncio.sleep(0.01)
-        assert [m[1] for m in meter.messages] == [b"%d" % n * 20 for n in range(20)]
-
-    asyncio.run(with_peer(serving(chunk=chunk), scenario))
-
-
-def test_publishers_take_turns():
-    async def scenario(meter):
+def test_publishers_take_turns(zoo):
+    async def scenario():
+        meter = Meter(zoo.ports["two bytes at a time"])
         await asyncio.wait_for(meter.up.wait(), WAIT_S)
         await asyncio.gather(
             *(meter.client.publish("up/a", b"%d" % n, 1) for n in range(30)),
@@ -424,41 +328,44 @@ def test_publishers_take_turns():
             await asyncio.sleep(0.01)
         assert sorted(int(m[1]) for m in meter.messages) == list(range(60))
         assert meter.client.stray_packets == 0
+        await meter.stop()
 
-    asyncio.run(with_peer(serving(chunk=3), scenario))
-
-
-def test_a_lost_acknowledgement_ends_the_connection():
-    async def scenario(meter):
-        await asyncio.wait_for(meter.up.wait(), WAIT_S)
-        with pytest.raises(LinkDown):
-            await meter.client.publish("up/a", b"", 1)
-        return await meter.down()
-
-    assert asyncio.run(with_peer(serving(skip_acks=1), scenario, answer=hasty)) == "no answer"
+    asyncio.run(scenario())
 
 
-def test_a_peer_that_is_up_but_deaf_is_found_by_the_ping():
-    async def scenario(meter):
-        await asyncio.wait_for(meter.up.wait(), WAIT_S)
-        return await meter.down()
-
-    reason = asyncio.run(with_peer(after_subscribe(), scenario, answer=hasty, keepalive_s=2))
-    assert reason == "no answer"
-
-
-def test_a_publisher_is_freed_when_the_connection_ends():
-    async def behave(reader, writer):
-        await read_packet(reader)
-        writer.write(CONNACK)
-        await read_packet(reader)
-        writer.write(SUBACK)
-        await read_packet(reader)
-
-    async def scenario(meter):
+@pytest.mark.parametrize(
+    ("peer", "why"),
+    [("gone after a message", "closed by the broker"), ("never acknowledges", "no answer")],
+)
+def test_a_publisher_is_freed_when_the_connection_ends(zoo, peer, why):
+    async def scenario():
+        meter = Meter(zoo.ports[peer], answer=hasty)
         await asyncio.wait_for(meter.up.wait(), WAIT_S)
         with pytest.raises(LinkDown):
             await asyncio.wait_for(meter.client.publish("up/a", b"", 1), WAIT_S)
-        return await meter.down()
+        assert why in await meter.down()
 
-    assert asyncio.run(with_peer(behave, scenario)) == "closed by the broker"
+    asyncio.run(scenario())
+
+
+def test_a_message_that_is_too_long_does_not_come_back_for_ever(broker, gateway):
+    async def scenario():
+        meter = Meter(broker.port)
+        await asyncio.wait_for(meter.up.wait(), WAIT_S)
+        await meter.stop()
+        gateway.client.publish("down/a", bytes(5_000), 1)
+        gateway.client.publish("down/a", b"after it", 1).wait_for_publish(WAIT_S)
+        meter = Meter(broker.port)
+        await asyncio.wait_for(meter.arrived.wait(), WAIT_S)
+        await asyncio.wait_for(meter.up.wait(), WAIT_S)
+        assert meter.messages == [("down/a", b"after it")]
+        assert meter.client.oversized == 1
+        await meter.client.publish("up/a", b"", 1)  # the acknowledgements have gone before it
+        await meter.stop()
+        meter = Meter(broker.port)
+        await asyncio.wait_for(meter.up.wait(), WAIT_S)
+        await meter.client.publish("up/a", b"", 1)
+        assert meter.client.oversized == 0
+        await meter.stop()
+
+    asyncio.run(scenario())

@@ -72,13 +72,33 @@ def test_a_published_message_is_read_back(topic, payload, packet_id, retain):
         assert parse_publish(flags, body) == (topic, payload, packet_id)
 
 
-def test_a_packet_that_is_too_long_is_refused_before_it_is_read():
+def test_an_answer_that_is_too_long_is_refused_before_it_is_read():
     decoder = Decoder()
-    decoder.feed(b"\x30")
+    decoder.feed(b"\x40")
     decoder.feed(b"\x81")
     with pytest.raises(ProtocolError):
         decoder.feed(b"\x20")  # 4,097
     assert decoder.need == 1
+
+
+@pytest.mark.parametrize("length", [4_097, 5_120, 5_121, mqtt.SKIP_MAX])
+def test_a_message_that_is_too_long_is_read_in_pieces_and_dropped(length):
+    topic = "bijli/1/JH-1/order"
+    payload = bytes(length - 4 - len(topic))
+    stream = mqtt.publish_head(topic, len(payload), 7, False) + payload
+    packets, rest = decode(stream + mqtt.puback_packet(9))
+    assert rest == 0
+    (kind, flags, begin), after = packets
+    assert kind == mqtt.SKIPPED
+    assert len(begin) <= 512
+    assert parse_publish(flags, begin)[::2] == (topic, 7)
+    assert after == (mqtt.PUBACK, 0, b"\0\x09")
+
+
+def test_a_message_longer_than_is_skipped_is_refused_before_it_is_read():
+    head = mqtt.publish_head("a", mqtt.SKIP_MAX, 7, False)
+    with pytest.raises(ProtocolError):
+        decode(head)
 
 
 def test_a_length_of_five_bytes_is_refused():
