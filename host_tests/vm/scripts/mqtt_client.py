@@ -1,4 +1,4 @@
-"""Run by test_mqtt_client.py on MicroPython: echoes over a real broker, and a handler that fails."""
+"""Run by test_mqtt_client.py on MicroPython: echoes over a real broker; a handler that fails."""
 
 import json
 import sys
