@@ -21,7 +21,7 @@ endif
 JOBS ?= auto
 PYTEST = $(BIN)/pytest -q -n $(JOBS) --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup python-is-new-enough demo demo-check test test-fast lint format lock bench board flash monitor clean
+.PHONY: help setup python-is-new-enough demo demo-check test test-fast lint format lock fuzz bench board flash monitor clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)$$/\1\t\2/p' $(MAKEFILE_LIST) \
@@ -47,6 +47,9 @@ lint: setup  ## ruff (rules and format) and mypy
 format: setup
 	@$(BIN)/ruff check --fix-only -q
 	@$(BIN)/ruff format
+
+fuzz: setup  ## every parser against mutated inputs (FUZZ_S=60 seconds, FUZZ_ARGS=)
+	@$(BIN)/python -m host_tests.fuzz --seconds $(or $(FUZZ_S),60) $(FUZZ_ARGS)
 
 bench: setup  ## measure speed and memory
 	@$(BIN)/python -m host_tests.bench $(BENCH_ARGS)

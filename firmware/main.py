@@ -47,7 +47,7 @@ def load_config(path):
             values = json.load(file)
     except OSError as error:
         raise ConfigError(path, "cannot be read, errno %s" % error.errno)
-    except ValueError:
+    except (ValueError, MemoryError):
         raise ConfigError(path, "must be JSON")
     return Config(values)
 

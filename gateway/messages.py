@@ -6,13 +6,15 @@ Tests: host_tests/gateway/test_ingest.py.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from firmware.link import codec
 
+T = TypeVar("T")
 Store = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}$")]
 U32 = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
 Positive32 = Annotated[int, Meta(ge=1, le=0xFFFFFFFF)]
@@ -75,10 +77,25 @@ class Ask(Struct):
     nonce: Annotated[str, Meta(pattern=r"^[0-9A-Za-z]{8,32}$")]
 
 
-decode_up = msgspec.json.Decoder(Up).decode
-decode_live = msgspec.json.Decoder(Live).decode
-decode_answer = msgspec.json.Decoder(Answer).decode
-decode_ask = msgspec.json.Decoder(Ask).decode
+def _decoder(kind: type[T]) -> Callable[[bytes], T]:
+    decode = msgspec.json.Decoder(kind).decode
+
+    def checked(payload: bytes) -> T:
+        try:
+            return decode(payload)
+        except UnicodeDecodeError as error:  # which is no DecodeError
+            raise msgspec.DecodeError("must be UTF-8") from error
+        except RecursionError as error:
+            raise msgspec.DecodeError("is nested too deeply") from error
+
+    return checked
+
+
+decode_up = _decoder(Up)
+decode_live = _decoder(Live)
+decode_answer = _decoder(Answer)
+decode_ask = _decoder(Ask)
+"""Each raises msgspec.DecodeError, and nothing else, for what is not such a message."""
 
 encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 """JSON bytes with sorted members: equal content gives equal bytes, whatever order it came in."""

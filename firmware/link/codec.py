@@ -21,6 +21,7 @@ MAX_RECORDS = 32
 COUNTER_MAX = 0x7FFFFFFF
 AMOUNT_MAX_MP = 10000000000
 DOCUMENT_MAX = 3000  # bytes of JSON: an order with it fits a message, a record and a snapshot
+_LEVELS_MAX = 8  # a tariff has five
 _METER_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _HEX_CHARS = "0123456789abcdef"
 _SIGNATURE_CHARS = 64
@@ -71,8 +72,9 @@ def decode(payload):
     """The dict in `payload` (bytes of JSON, form version 1); CodecError otherwise."""
     try:
         message = json.loads(payload)
-    except (ValueError, RuntimeError, TypeError, OverflowError):
-        # RuntimeError: nested deeper than the interpreter's stack.
+    except (ValueError, RuntimeError, TypeError, OverflowError, MemoryError):
+        # RuntimeError: nested deeper than the interpreter's stack. MemoryError: 1,200 brackets are
+        # 60 kB of lists, more than a meter has; what was made of them is garbage again.
         raise CodecError("payload", "must be JSON")
     if not isinstance(message, dict):
         raise CodecError("payload", "must be a JSON object")
@@ -171,10 +173,33 @@ def check_order(meter, payload):
 
 
 def check_document(document):
-    """Returns a tariff document if its compact JSON is short enough; CodecError otherwise."""
+    """Returns a document of an order if it is short enough and survives the way: meter, flash and
+    gateway read it as it was sent. CodecError otherwise."""
+    if not _is_plain(document, _LEVELS_MAX):
+        raise CodecError(
+            "document",
+            "must have integers of 64 bits, texts of printable ASCII, true, false or null, in at "
+            "most %d levels" % _LEVELS_MAX,
+        )
     if len(encode(document)) > DOCUMENT_MAX:
         raise CodecError("document", "must be at most %d bytes of JSON" % DOCUMENT_MAX)
     return document
+
+
+def _is_plain(value, levels):
+    # MicroPython writes 1e999 as `inf`, half a surrogate as bytes that are no UTF-8, and stops at
+    # deep nesting; a fraction is rounded to 32 bits on an ESP32.
+    if isinstance(value, str):
+        return all(" " <= c <= "~" for c in value)
+    if isinstance(value, dict):
+        return levels > 0 and all(
+            isinstance(name, str) and _is_plain(name, 0) and _is_plain(value[name], levels - 1)
+            for name in value
+        )
+    if isinstance(value, list):
+        return levels > 0 and all(_is_plain(item, levels - 1) for item in value)
+    low, high = RANGES["i64"]
+    return value is None or (isinstance(value, int) and low <= value <= high)
 
 
 def check_ack(payload):

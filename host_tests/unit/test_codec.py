@@ -101,3 +101,26 @@ def test_a_record_with_one_wrong_member_is_refused_by_name(member, value):
     with pytest.raises(codec.CodecError) as refusal:
         codec.check_record({**RECORD, member: value})
     assert refusal.value.field == member
+
+
+@pytest.mark.parametrize(
+    "member",
+    [0.5, float("inf"), 2**63, -(2**63) - 1, "\ud800", "\0", "\u0928", {1: 2}, [[[[[[[[]]]]]]]]],
+)
+def test_a_document_that_does_not_survive_the_way_is_refused(member):
+    with pytest.raises(codec.CodecError, match="document: must have integers"):
+        codec.check_document({"id": "a", "x": member})
+
+
+def test_a_document_keeps_members_that_nobody_knows():
+    document = {"id": "a", "x": [{"y": [None, True, -(2**63), "z"]}]}
+    assert codec.check_document(document) is document
+
+
+def test_more_json_than_memory_is_refused(monkeypatch):
+    def loads(_payload):
+        raise MemoryError
+
+    monkeypatch.setattr(codec.json, "loads", loads)
+    with pytest.raises(codec.CodecError, match="payload"):
+        codec.decode(b"{}")

@@ -1,0 +1,53 @@
+"""Runs vm/fuzz.py: the firmware's parsers on a 32-bit MicroPython with a chip's free heap."""
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+from boards.emulated import flashing
+from host_tests.fakes.documents import meter_config
+from toolchain import locate
+
+HERE = Path(__file__).parent
+BENCH_SCRIPTS = HERE.parent / "bench" / "vm"
+HEAP = "300k"  # the parsers find some 25 kB of it free, see vm/fuzz.py
+HANG_S = 120  # beyond the time that was asked for
+GROWN_MAX_BYTES = 1024  # whatever the number of inputs; measured: less than 600
+
+
+class Hangs(Exception):
+    """A parser did not come back; the text says where it was."""
+
+
+def on_micropython(seed, inputs, seconds, *names):
+    """One dict for each parser (none named: all): `parser`, `inputs`, `refused`, ... or `error`."""
+    with tempfile.TemporaryDirectory(prefix="bijli-fuzz-") as folder:
+        config = Path(folder) / "config.json"
+        config.write_text(json.dumps(meter_config(opening_balance_mp=10**9)))
+        command = [*locate.micropython(32), "-X", f"heapsize={HEAP}", HERE / "vm" / "fuzz.py"]
+        command += [flashing.build(), BENCH_SCRIPTS, config, Path(folder) / "flash.bin"]
+        command += [str(number) for number in (seed, inputs, seconds)]
+        try:
+            done = subprocess.run(
+                [*command, *names],
+                capture_output=True,
+                text=True,
+                timeout=HANG_S + 20 * seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as hangs:
+            raise Hangs(f"seed {seed}: {(hangs.stdout or b'')[-200:]}") from hangs
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode != 0:
+        lines.append({"parser": "the run", "error": done.stdout[-500:] + done.stderr[-2000:]})
+    return lines
+
+
+def failure(line):
+    """What is wrong with a parser's line; None if nothing."""
+    if "error" in line:
+        return f"{line['error']} at {line.get('number')}: {line.get('input', '')[:2000]}"
+    if line["grown_bytes"] > GROWN_MAX_BYTES:
+        return f"grew by {line['grown_bytes']} bytes in {line['inputs']} inputs"
+    return None
