@@ -36,9 +36,6 @@ _TIME_STEP_MAX_MS = const(86400000)
 _OFF_CREDIBLE_S = const(34560000)  # 400 days without power; beyond, doubt the clock chip
 _RTC_BACK_MAX_S = const(86400)  # as far as the gateway may correct it
 
-_CONNECTED = "connected"
-_READY = "ready_for_reconnection"
-
 
 class Meter:
     """One meter.
@@ -72,9 +69,10 @@ class Meter:
         self._grace_left_s = config.grace_s
         self._grace_ms = 0
         self._contact = 1
-        self._reason = ""
+        self._ordered_off = False
         self._low_warned = False
         self._undated_told = False
+        self._settings = {}  # by order; they win over the configuration
         self.orders = Orders(self, nvs)
         self._last_utc_s = 0
         self._closed_minute = 0
@@ -157,7 +155,8 @@ class Meter:
             "credit_state": self._credit_state,
             "grace_left_s": self._grace_left_s,
             "contact": self._contact,
-            "reason": self._reason,
+            "ordered_off": self._ordered_off,
+            "settings": self._settings,
             "low_warned": self._low_warned,
             "highest": self.orders.highest,
             "last_utc_s": self._last_utc_s,
@@ -172,7 +171,9 @@ class Meter:
         self._credit_state = state["credit_state"]
         self._grace_left_s = state["grace_left_s"]
         self._contact = state["contact"]
-        self._reason = state["reason"]
+        # Snapshots of 0.1.0 have neither.
+        self._ordered_off = state.get("ordered_off", False)
+        self._set(state.get("settings", {}))
         self._low_warned = state["low_warned"]
         self.orders.highest = state["highest"]
         self._last_utc_s = state["last_utc_s"]
@@ -237,14 +238,26 @@ class Meter:
         self.orders.apply(record)
         if kind == "relay":
             self._contact = record["contact"]
-            self._reason = record["reason"] if not record["contact"] else ""
-            self._credit_state = rules.IN_CREDIT if record["contact"] else rules.CUT
-            self._grace_left_s = self.config.grace_s
+            self._ordered_off = record["state"] == "disconnected"
+            if record["reason"] != "order":
+                cut = record["reason"] == "credit"
+                self._credit_state = rules.CUT if cut else rules.IN_CREDIT
+                self._grace_left_s = self.config.grace_s
+        elif kind == "settings":
+            self._set(record["document"])
         elif kind == "block":
             self._block_start_utc_s = record["start_utc_s"] + record["length_s"]
             self._block_start_wh = record["import_wh"]
         elif kind == "event":
             self._apply_event(record["code"], record["detail"])
+
+    def _set(self, settings):
+        """Takes settings that an order made."""
+        self._settings.update(settings)
+        for name in settings:
+            setattr(self.config, name, settings[name])
+        if "grace_s" in settings and self._credit_state in (rules.IN_CREDIT, rules.CUT):
+            self._grace_left_s = self.config.grace_s  # else the one that runs goes on
 
     def _apply_event(self, code, detail):
         if code == events.LOW_CREDIT:
@@ -273,7 +286,9 @@ class Meter:
 
     def credit(self, kind, entry_id, counter, amount_mp):
         """Persists a ledger entry of `amount_mp` (signed)."""
-        balance_mp = self.account.balance_mp(self.energy.import_wh) + amount_mp
+        wh = self.energy.import_wh
+        taken_mp, _arrears_mp, credit_mp = self.account.divide(kind, amount_mp, wh)
+        balance_mp = self.account.balance_mp(wh) + taken_mp + credit_mp
         self.append(
             "credit",
             {
@@ -413,12 +428,14 @@ class Meter:
         )
 
     def _run_grace(self, utc_s, dt_ms):
-        if self._credit_state != rules.GRACE or not self._contact:
+        if self._credit_state not in (rules.GRACE, rules.DUE) or not self._contact:
             return
         if utc_s is None:
             if not self._undated_told:
                 self._undated_told = True
                 self._event(events.TIME_UNKNOWN, 0)
+            return
+        if self._credit_state == rules.DUE:
             return
         self._grace_ms += dt_ms
         self._grace_left_s = max(0, self._grace_left_s - self._grace_ms // 1000)
@@ -437,7 +454,8 @@ class Meter:
             utc_s, config.utc_offset_s, config.window_start_min, config.window_end_min
         )
         while True:
-            happened = rules.event(balance_mp, self._grace_left_s, open_now)
+            available_mp = self.account.available_mp(balance_mp)
+            happened = rules.event(available_mp, self._grace_left_s, open_now)
             action = rules.TABLE[(self._credit_state, happened)][1]
             if action is None:
                 return
@@ -452,14 +470,22 @@ class Meter:
         elif action == rules.END_GRACE:
             self._event(events.IN_CREDIT, 0)
         elif action == rules.OPEN:
-            self._switch(0, _READY, "credit")
+            self._switch(True, self._ordered_off, "credit")
         else:
-            self._switch(1, _CONNECTED, "recharge")
+            self._switch(False, self._ordered_off, "recharge")
 
-    def _switch(self, contact, state, reason):
+    def order_contact(self, off):
+        """Sets or lifts the utility's order to disconnect; what is in force already is no change."""
+        if off != self._ordered_off:
+            self._switch(self._credit_state == rules.CUT, off, "order")
+
+    def _switch(self, cut, ordered_off, reason):
+        state, contact, _why = rules.CONTROL[(cut, ordered_off)]
+        before = self._contact
         self.append("relay", {"state": state, "contact": contact, "reason": reason})
-        self._relay.operate(contact)
-        self._contact_up_ms = self.clock.up_ms()
+        if contact != before:
+            self._relay.operate(contact)
+            self._contact_up_ms = self.clock.up_ms()
 
     def finish_operation(self):
         """Ends the relay's operation, PULSE_MS after it began; reports what the contact did."""
@@ -527,7 +553,7 @@ class Meter:
     def credit_word(self):
         """`in_credit`, `low_credit` or `out_of_credit` (DLMS account, credit status)."""
         balance_mp = self.balance_mp()
-        if balance_mp <= 0:
+        if self.account.available_mp(balance_mp) <= 0:
             return "out_of_credit"
         return "low_credit" if balance_mp <= self.config.low_credit_mp else "in_credit"
 
@@ -535,6 +561,10 @@ class Meter:
         """The present values as in SPEC section 2.2 (without `waiting`)."""
         utc_s = self.clock.utc_s()
         energy = self.energy
+        account = self.account
+        state, contact, reason = rules.CONTROL[
+            (self._credit_state == rules.CUT, self._ordered_off)
+        ]
         return {
             "v": codec.VERSION,
             "store": self.journal.store_id,
@@ -548,14 +578,16 @@ class Meter:
             "import_wh": self._committed_wh,
             "uncommitted_wh": energy.import_wh - self._committed_wh,
             "balance_mp": self.balance_mp(),
-            "state": _CONNECTED if self._contact else _READY,
-            "contact": self._contact,
-            "reason": self._reason,
+            "state": state,
+            "contact": contact,
+            "reason": reason,
             "credit": self.credit_word(),
             "grace_s": self._grace_left_s,
             "earliest_cut_utc_s": self.earliest_cut_utc_s() or 0,
-            "tariff": self.account.tariff.id,
-            "tariff_version": self.account.tariff.version,
+            "arrears_mp": account.arrears_mp,
+            "emergency_limit_mp": account.emergency_mp,
+            "tariff": account.tariff.id,
+            "tariff_version": account.tariff.version,
             "firmware": VERSION,
         }
 

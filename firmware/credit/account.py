@@ -2,9 +2,12 @@
 
     balance = credits - closed periods - charges of the open period
 
+A recharge pays emergency credit taken, then the arrears' share of the rest, then credit; what pays
+arrears is no credit, so the balance is never above what was paid. docs/SPEC.md section 2.4.2.
+
 The same class serves the meter (live and at recovery) and the gateway (which replays a meter's
 records and compares): both only ever `apply` records, so they cannot disagree about what a record
-means. Tests: host_tests/unit/test_meter.py, host_tests/property/test_meter_machine.py.
+means. Tests: host_tests/unit/test_account.py, host_tests/property/test_meter_machine.py.
 """
 
 from firmware.credit import tariff as tariffs
@@ -19,6 +22,9 @@ class Account:
         self.closed_mp = 0
         self.period_start_wh = 0
         self.period_start_utc_s = 0  # 0: the time was unknown when the period began
+        self.arrears_mp = 0
+        self.arrears_percent = 0  # of each recharge, once the emergency credit is paid
+        self.emergency_mp = 0  # the balance may fall to minus this; 0: none granted
 
     def state(self):
         """The totals as a dict for a snapshot; `restore` takes it back."""
@@ -28,6 +34,9 @@ class Account:
             "closed_mp": self.closed_mp,
             "period_start_wh": self.period_start_wh,
             "period_start_utc_s": self.period_start_utc_s,
+            "arrears_mp": self.arrears_mp,
+            "arrears_percent": self.arrears_percent,
+            "emergency_mp": self.emergency_mp,
         }
 
     def restore(self, state):
@@ -37,12 +46,25 @@ class Account:
         self.closed_mp = state["closed_mp"]
         self.period_start_wh = state["period_start_wh"]
         self.period_start_utc_s = state["period_start_utc_s"]
+        # Snapshots of 0.1.0 have no such members.
+        self.arrears_mp = state.get("arrears_mp", 0)
+        self.arrears_percent = state.get("arrears_percent", 0)
+        self.emergency_mp = state.get("emergency_mp", 0)
 
     def apply(self, record):
         """Takes a journal record into the totals; records of other types change nothing."""
         kind = record["type"]
         if kind == "credit":
-            self.credits_mp += record["amount_mp"]
+            parts = self.divide(record["kind"], record["amount_mp"], record["import_wh"])
+            self.credits_mp += parts[0] + parts[2]
+            self.arrears_mp -= parts[1]
+            if record["kind"] == "recharge" and self.balance_mp(record["import_wh"]) > 0:
+                self.emergency_mp = 0
+        elif kind == "arrears":
+            self.arrears_mp += record["amount_mp"]
+            self.arrears_percent = record["share_percent"]
+        elif kind == "emergency":
+            self.emergency_mp = record["limit_mp"]
         elif kind == "period":
             self.closed_mp += record["charge_mp"]
             self.period_start_wh = record["end_wh"]
@@ -57,6 +79,22 @@ class Account:
                 if record["time_valid"]:
                     self.period_start_utc_s = record["utc_s"]
             self.tariff = tariffs.parse(record["document"])
+
+    def divide(self, kind, amount_mp, import_wh):
+        """(to emergency credit taken, to arrears, to credit) of a ledger entry; their sum is
+        `amount_mp`. kind: that of the entry; only a recharge pays the first two."""
+        if kind != "recharge":
+            return 0, 0, amount_mp
+        taken_mp = 0
+        if self.emergency_mp:
+            taken_mp = min(amount_mp, self.emergency_mp, max(0, -self.balance_mp(import_wh)))
+        rest_mp = amount_mp - taken_mp
+        arrears_mp = min(self.arrears_mp, (rest_mp * self.arrears_percent + 50) // 100)
+        return taken_mp, arrears_mp, rest_mp - arrears_mp
+
+    def available_mp(self, balance_mp):
+        """What can be consumed at a balance before credit is exhausted."""
+        return balance_mp + self.emergency_mp
 
     def open_charge_mp(self, import_wh):
         """Charges of the open period at a register of `import_wh`."""

@@ -5,6 +5,9 @@
 
 Doubt never cuts: while the time is unknown the grace does not run and no window is open. The
 grace is a countdown of supplied seconds, so clock steps neither shorten nor lengthen it.
+
+The utility's order to disconnect is a second cause beside it (`CONTROL`): each is lifted by itself
+only, and the contact is closed when neither stands.
 Tests: host_tests/unit/test_rules.py (the whole table).
 """
 
@@ -47,10 +50,19 @@ TABLE = {
     (CUT, WINDOW): (CUT, None),
 }
 
+# (cut for want of credit, disconnected by order): (state of the disconnect control, contact, why
+# it is open)
+CONTROL = {
+    (False, False): ("connected", 1, ""),
+    (True, False): ("ready_for_reconnection", 0, "credit"),
+    (False, True): ("disconnected", 0, "order"),
+    (True, True): ("disconnected", 0, "order"),
+}
 
-def event(balance_mp, grace_left_s, window_open):
-    """The one event of this tick. A balance of exactly 0 is exhausted."""
-    if balance_mp > 0:
+
+def event(available_mp, grace_left_s, window_open):
+    """The one event of this tick. Exactly 0 available is exhausted."""
+    if available_mp > 0:
         return POSITIVE
     if grace_left_s > 0:
         return EXHAUSTED

@@ -14,6 +14,16 @@ def test_the_table_is_total_and_closed():
     assert {state for state, _ in rules.TABLE.values()} == set(rules.STATES)
 
 
+def test_the_contact_is_closed_exactly_when_no_cause_stands():
+    causes = set(product((False, True), repeat=2))
+    assert set(rules.CONTROL) == causes
+    for (cut, ordered), (state, contact, reason) in rules.CONTROL.items():
+        assert contact == (0 if cut or ordered else 1)
+        assert (state == "connected") == (contact == 1)
+        assert (state == "disconnected") == ordered
+        assert reason == ("order" if ordered else "credit" if cut else "")
+
+
 def test_only_due_in_an_open_window_opens_and_only_credit_closes():
     opening = {pair for pair, (_, action) in rules.TABLE.items() if action == rules.OPEN}
     assert opening == {(rules.DUE, rules.WINDOW)}

@@ -1,0 +1,106 @@
+"""What a recharge pays, against a model of three pots."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firmware.credit.account import Account
+from host_tests.fakes.documents import tariff_document
+
+PRICE_MP_PER_WH = 665
+AMOUNT_MAX_MP = 10_000_000_000
+
+amounts = st.integers(1, AMOUNT_MAX_MP) | st.integers(1, 1000)
+steps = st.lists(
+    st.tuples(st.just("recharge"), amounts)
+    | st.tuples(st.just("adjustment"), st.integers(-AMOUNT_MAX_MP, AMOUNT_MAX_MP))
+    | st.tuples(st.just("consume"), st.integers(0, 10_000_000))
+    | st.tuples(st.just("arrears"), st.tuples(amounts, st.integers(0, 100)))
+    | st.tuples(st.just("emergency"), st.integers(0, AMOUNT_MAX_MP)),
+    max_size=30,
+)
+
+
+def opened(*records):
+    account = Account()
+    account.apply({"type": "tariff", "document": tariff_document()})
+    for record in records:
+        account.apply({"import_wh": 0, **record})
+    return account
+
+
+def credit(kind, amount_mp, import_wh=0):
+    return {"type": "credit", "kind": kind, "amount_mp": amount_mp, "import_wh": import_wh}
+
+
+@given(steps)
+def test_each_recharge_is_divided_without_rest_and_the_balance_is_exact(history):
+    account = opened()
+    balance_mp = arrears_mp = share = limit_mp = paid_mp = import_wh = 0
+    for what, value in history:
+        if what == "consume":
+            import_wh += value
+            balance_mp -= value * PRICE_MP_PER_WH
+        elif what == "arrears":
+            arrears_mp, share = arrears_mp + value[0], value[1]
+            account.apply({"type": "arrears", "amount_mp": value[0], "share_percent": share})
+        elif what == "emergency":
+            limit_mp = value
+            account.apply({"type": "emergency", "limit_mp": value})
+        elif what == "adjustment":
+            balance_mp += value
+            paid_mp += value
+            account.apply(credit(what, value, import_wh))
+        else:
+            parts = account.divide(what, value, import_wh)
+            assert sum(parts) == value
+            assert min(parts) >= 0
+            taken = min(value, min(limit_mp, -balance_mp)) if balance_mp < 0 else 0
+            # Half up, in another way than the account's.
+            due = int(f"{2 * (value - taken) * share + 100}") // 200
+            assert parts[:2] == (taken, min(arrears_mp, due))
+            account.apply(credit(what, value, import_wh))
+            arrears_mp -= parts[1]
+            balance_mp += value - parts[1]
+            paid_mp += value
+            limit_mp = 0 if balance_mp > 0 else limit_mp
+        assert account.balance_mp(import_wh) == balance_mp
+        assert (account.arrears_mp, account.emergency_mp) == (arrears_mp, limit_mp)
+        assert balance_mp <= paid_mp - import_wh * PRICE_MP_PER_WH
+        copy = Account()
+        copy.restore(account.state())
+        assert copy.state() == account.state()
+
+
+def test_a_recharge_pays_emergency_credit_then_the_arrears_share_then_credit():
+    account = opened(
+        {"type": "arrears", "amount_mp": 1000, "share_percent": 25},
+        {"type": "emergency", "limit_mp": 300},
+        credit("adjustment", -200),
+    )
+    assert account.divide("recharge", 150, 0) == (150, 0, 0)
+    assert account.divide("recharge", 1002, 0) == (200, 201, 601)  # 200.5 rounds up
+    account.apply(credit("recharge", 1002))
+    assert (account.balance_mp(0), account.arrears_mp, account.emergency_mp) == (601, 799, 0)
+    account.apply(credit("recharge", 10_000))
+    assert (account.balance_mp(0), account.arrears_mp) == (601 + 10_000 - 799, 0)
+
+
+def test_debt_beyond_the_emergency_limit_is_paid_after_the_arrears_share():
+    account = opened(
+        {"type": "arrears", "amount_mp": 1000, "share_percent": 50},
+        {"type": "emergency", "limit_mp": 100},
+        credit("adjustment", -500),
+    )
+    assert account.divide("recharge", 300, 0) == (100, 100, 100)
+    account.apply(credit("recharge", 300))
+    assert (account.balance_mp(0), account.emergency_mp) == (-300, 100)
+
+
+def test_a_snapshot_of_0_1_0_opens_without_arrears():
+    account = opened()
+    state = account.state()
+    for name in ("arrears_mp", "arrears_percent", "emergency_mp"):
+        del state[name]
+    account.arrears_mp = 5
+    account.restore(state)
+    assert (account.arrears_mp, account.arrears_percent, account.emergency_mp) == (0, 0, 0)
