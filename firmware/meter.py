@@ -32,7 +32,7 @@ _CHECKPOINT_MIN_MS = const(10000)
 _BLOCK_S = const(1800)
 _SENSOR_FAULT_MS = const(5000)
 _CONTACT_RETRY_MS = const(60000)
-_TIME_STEP_MAX_MS = const(86400000)
+_TIME_STEP_MAX_S = const(86400)
 _OFF_CREDIBLE_S = const(34560000)  # 400 days without power; beyond, doubt the clock chip
 _RTC_BACK_MAX_S = const(86400)  # as far as the gateway may correct it
 
@@ -69,7 +69,7 @@ class Meter:
         self._grace_left_s = config.grace_s
         self._grace_ms = 0
         self._contact = 1
-        self._ordered_off = False
+        self.ordered_off = False  # the utility's order to disconnect stands
         self._low_warned = False
         self._undated_told = False
         self._settings = {}  # by order; they win over the configuration
@@ -78,6 +78,8 @@ class Meter:
         self._closed_minute = 0
         self._block_start_utc_s = 0
         self._block_start_wh = 0
+        self._again_utc_s = 0  # half hour that the clock goes through for a second time; 0: none
+        self._time_refused = False
         self._committed_wh = 0
         self._checkpoint_up_ms = 0
         self._contact_up_ms = None
@@ -155,7 +157,7 @@ class Meter:
             "credit_state": self._credit_state,
             "grace_left_s": self._grace_left_s,
             "contact": self._contact,
-            "ordered_off": self._ordered_off,
+            "ordered_off": self.ordered_off,
             "settings": self._settings,
             "low_warned": self._low_warned,
             "highest": self.orders.highest,
@@ -172,7 +174,7 @@ class Meter:
         self._grace_left_s = state["grace_left_s"]
         self._contact = state["contact"]
         # Snapshots of 0.1.0 have neither.
-        self._ordered_off = state.get("ordered_off", False)
+        self.ordered_off = state.get("ordered_off", False)
         self._set(state.get("settings", {}))
         self._low_warned = state["low_warned"]
         self.orders.highest = state["highest"]
@@ -238,7 +240,7 @@ class Meter:
         self.orders.apply(record)
         if kind == "relay":
             self._contact = record["contact"]
-            self._ordered_off = record["state"] == "disconnected"
+            self.ordered_off = record["state"] == "disconnected"
             if record["reason"] != "order":
                 cut = record["reason"] == "credit"
                 self._credit_state = rules.CUT if cut else rules.IN_CREDIT
@@ -380,33 +382,50 @@ class Meter:
 
     def _close_block(self, utc_s):
         start_utc_s = utc_s - utc_s % _BLOCK_S
+        ahead_s = self._block_start_utc_s - start_utc_s
         if self._block_start_utc_s == 0:
             self._block_start_utc_s = start_utc_s
-        elif start_utc_s > self._block_start_utc_s:
-            block = self.block
-            self.append(
-                "block",
-                {
-                    "start_utc_s": self._block_start_utc_s,
-                    "length_s": _BLOCK_S,
-                    "energy_wh": self.energy.import_wh - self._block_start_wh,
-                    "voltage_mv": block.voltage_mv(),
-                    "current_ma": block.current_ma(),
-                    "power_max_w": block.power_max_w,
-                    "supply_s": min(_BLOCK_S, block.supply_ms // 1000),
-                },
-            )
-            block.clear()
+        elif ahead_s > _TIME_STEP_MAX_S:  # the time before was wrong
+            self._again_utc_s = 0
+            self._write_block(0)
+            self._block_start_utc_s = start_utc_s
+            self._snapshot()
+        elif ahead_s >= 0:
+            if start_utc_s != self._again_utc_s:
+                # Blocks never overlap: until the clock has caught up they have no length.
+                if self._again_utc_s:
+                    self._write_block(0)
+                self._again_utc_s = start_utc_s if ahead_s else 0
+        else:
+            self._again_utc_s = 0
+            self._write_block(_BLOCK_S)
             if start_utc_s > self._block_start_utc_s:
                 # Intervals without supply have no record: the next restart must not fill them.
                 self._block_start_utc_s = start_utc_s
                 self._snapshot()
 
+    def _write_block(self, length_s):
+        block = self.block
+        self.append(
+            "block",
+            {
+                "start_utc_s": self._block_start_utc_s,
+                "length_s": length_s,
+                "energy_wh": self.energy.import_wh - self._block_start_wh,
+                "voltage_mv": block.voltage_mv(),
+                "current_ma": block.current_ma(),
+                "power_max_w": block.power_max_w,
+                "supply_s": min(_BLOCK_S, block.supply_ms // 1000),
+            },
+        )
+        block.clear()
+
     def _close_period(self, utc_s):
         account = self.account
         month_utc_s = civil.month_start_utc_s(utc_s, self.config.utc_offset_s)
-        if account.period_start_utc_s == 0:
-            # The period began at an unknown time: date it, without closing anything.
+        ahead_s = account.period_start_utc_s - utc_s
+        if account.period_start_utc_s == 0 or ahead_s > _TIME_STEP_MAX_S:
+            # It began at an unknown or a wrong time: date it, without closing anything.
             self._period(month_utc_s, account.period_start_wh, 0)
         elif month_utc_s > account.period_start_utc_s:
             wh = self.energy.import_wh
@@ -470,13 +489,13 @@ class Meter:
         elif action == rules.END_GRACE:
             self._event(events.IN_CREDIT, 0)
         elif action == rules.OPEN:
-            self._switch(True, self._ordered_off, "credit")
+            self._switch(True, self.ordered_off, "credit")
         else:
-            self._switch(False, self._ordered_off, "recharge")
+            self._switch(False, self.ordered_off, "recharge")
 
     def order_contact(self, off):
-        """Sets or lifts the utility's order to disconnect; what is in force already is no change."""
-        if off != self._ordered_off:
+        """Sets or lifts the utility's order to disconnect; no change if it is so already."""
+        if off != self.ordered_off:
             self._switch(self._credit_state == rules.CUT, off, "order")
 
     def _switch(self, cut, ordered_off, reason):
@@ -535,18 +554,41 @@ class Meter:
         """Applies the credit rules now, as after an order, instead of at the next second."""
         self._step_rules(self.clock.utc_s())
 
+    def open_signed(self, message):
+        """The payload of a message (bytes) that the gateway signed; CodecError for any other."""
+        return codec.open_signed(self.config.key, self.config.meter, message)
+
+    def resend(self, seq):
+        """Sends the records above `seq` again. On flash on return."""
+        if seq < self.journal.acked_seq:
+            self.journal.rewind(seq)
+            self._snapshot()
+
     def set_time(self, utc_ms, round_trip_ms=0):
         """Sets the clock by the gateway's time of now, uncertain by half its round trip; True if it
-        was taken. A step above 24 h is refused (a signed order will be needed for it)."""
-        utc_s = self.clock.utc_s()
-        if utc_s is not None and abs(utc_ms - utc_s * 1000) > _TIME_STEP_MAX_MS:
-            self.log("time refused: a step above 24 h")
+        was taken. SPEC section 2.5.1 says which step is refused without an order."""
+        if not self._is_allowed(utc_ms // 1000) and not self.orders.permits(utc_ms // 1000):
+            self.log("time refused: the step is above 24 h or crosses a closed period")
+            if not self._time_refused:
+                self._time_refused = True
+                self._event(events.TIME_REFUSED, utc_ms // 1000 - self._last_utc_s)
             return False
+        self._time_refused = False
         step_ms = self.clock.sync(utc_ms, round_trip_ms)
         self._undated_told = False
         if step_ms is None or abs(step_ms) >= STEP_MS:
             self._event(events.CLOCK_SET, 0 if step_ms is None else step_ms // 1000)
         return True
+
+    def _is_allowed(self, new_utc_s):
+        """True if the gateway may set the time so without an order."""
+        utc_s = self.clock.utc_s()
+        period_utc_s = self.account.period_start_utc_s
+        if new_utc_s < civil.month_start_utc_s(period_utc_s, self.config.utc_offset_s):
+            return False
+        step_s = new_utc_s - (self._last_utc_s if utc_s is None else utc_s)
+        # Without power, and without knowing the time, any length may have passed.
+        return step_s >= -_TIME_STEP_MAX_S and (utc_s is None or step_s <= _TIME_STEP_MAX_S)
 
     # --- for people and for the link -----------------------------------------------------------
 
@@ -562,9 +604,7 @@ class Meter:
         utc_s = self.clock.utc_s()
         energy = self.energy
         account = self.account
-        state, contact, reason = rules.CONTROL[
-            (self._credit_state == rules.CUT, self._ordered_off)
-        ]
+        state, contact, reason = rules.CONTROL[(self._credit_state == rules.CUT, self.ordered_off)]
         return {
             "v": codec.VERSION,
             "store": self.journal.store_id,

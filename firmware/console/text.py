@@ -16,6 +16,7 @@ WORDS = {
     events.SENSOR_RESTORED: "sensor answers again",
     events.SAMPLE_GAP: "gap in the samples, not invented",
     events.TIME_UNKNOWN: "time unknown, no cut",
+    events.TIME_REFUSED: "time refused, the step needs an order",
     events.RESTARTED_AFTER_FAULT: "restarted after a fault",
     events.JOURNAL_DAMAGED: "journal damaged, bytes dropped",
 }
@@ -57,6 +58,8 @@ def detail(record, utc_offset_s):
         return fixed(value, 1000, 1) + " s"
     if code == events.CLOCK_SET:
         return "step %d s" % value if value else "was unknown"
+    if code == events.TIME_REFUSED:
+        return "%d s" % value
     if code == events.POWER_RESTORED:
         return "off for %d s" % value if value >= 0 else "off for an unknown time"
     return ""
@@ -89,7 +92,7 @@ def record_line(record, utc_offset_s):
         document = record["document"]
         return "tariff %s version %d in force" % (document["id"], document["version"])
     if kind == "period":
-        if not record["start_utc_s"] and not record["charge_mp"]:
+        if not record["end_utc_s"] > record["start_utc_s"] > 0:
             return "period dated, nothing closed"
         return "period closed: %d Wh, charge %s" % (
             record["end_wh"] - record["start_wh"],
@@ -101,6 +104,23 @@ def record_line(record, utc_offset_s):
             "closed" if record["contact"] else "open",
             record["reason"],
         ) + _standing(record)
+    if kind == "settings":
+        document = record["document"]
+        words = ["%s %s" % (name, document[name]) for name in document]
+        return "settings %s id=%s" % (", ".join(words), record["id"])
+    if kind == "arrears":
+        return "arrears %s, %d %% of each recharge, id=%s" % (
+            rupees(record["amount_mp"]),
+            record["share_percent"],
+            record["id"],
+        ) + _standing(record)
+    if kind == "emergency":
+        words = "emergency credit to -%s id=%s" % (rupees(record["limit_mp"]), record["id"])
+        return words + _standing(record)
+    if kind == "resync":
+        return "ledger resynced id=%s" % record["id"] + _standing(record)
+    if kind == "fault":
+        return "fault %s at %s" % (record["kind"], record["place"])
     return "order %s %s: %s" % (record["kind"], record["id"], record["result"])
 
 

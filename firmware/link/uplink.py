@@ -65,6 +65,7 @@ class Uplink:
         self._time_due_up_s = 0
         self._retry_up_s = 0
         self._retry_s = _RETRY_MIN_S
+        self._sent_seq = self._journal.acked_seq  # what the gateway can acknowledge
         self.refused = 0  # messages that are not the gateway's or make no sense
         self.lost_live = 0
         self.lost_answers = 0
@@ -185,9 +186,10 @@ class Uplink:
             payload, last_seq = self._batch()
             if payload is None:
                 return
+            self._sent_seq = last_seq
             await self._client.publish(self._topic("up"), payload, 1)
             payload = None  # not kept while waiting
-            if not await self._acknowledged(last_seq):
+            if not await self._acknowledged(last_seq) and self._sent_seq == last_seq:
                 self.resent += 1
                 self._retry_up_s = self._meter.clock.up_s() + self._retry_s
                 self._retry_s = min(_RETRY_MAX_S, 2 * self._retry_s)
@@ -241,6 +243,8 @@ class Uplink:
                 return False
             if not self.connected:
                 raise LinkDown("lost")
+            if self._sent_seq < seq:
+                break  # a resend was ordered meanwhile
         return True
 
     async def _live(self):
@@ -272,7 +276,13 @@ class Uplink:
             self._meter.log("message refused: %s" % error)
 
     def _take_order(self, payload):
+        acked_seq = self._journal.acked_seq
         answer = self._meter.handle_order(payload)
+        if self._journal.acked_seq < acked_seq:
+            # By a resend: what was sent before must not be taken for sent again when its
+            # acknowledgement comes.
+            self._sent_seq = self._journal.acked_seq
+            self._acked.set()
         if answer is None:
             self.refused += 1
             return
@@ -285,7 +295,7 @@ class Uplink:
 
     def _take_ack(self, payload):
         store, seq = codec.check_ack(payload)
-        if store == self._journal.store_id:
+        if store == self._journal.store_id and seq <= self._sent_seq:
             self._journal.acknowledge(seq)
             self._retry_s = _RETRY_MIN_S
             self._retry_up_s = 0
@@ -294,7 +304,7 @@ class Uplink:
 
     def _take_time(self, payload):
         round_trip_ms = self._meter.clock.up_ms() - self._asked_ms
-        opened = codec.open_signed(self._config.key, self._config.meter, payload)
+        opened = self._meter.open_signed(payload)
         if self._nonce is None:
             raise codec.CodecError("nonce", "nothing was asked")
         utc_ms = codec.check_time(opened, self._nonce)

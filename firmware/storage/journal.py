@@ -611,6 +611,12 @@ class Journal:
         if self.acked_seq < seq <= self.last_seq:
             self.acked_seq = seq
 
+    def rewind(self, seq):
+        """The records above `seq` wait again for the gateway, as far as they are still there. On
+        flash with the next checkpoint."""
+        oldest = self._firsts[0] - 1 if self._firsts else seq
+        self.acked_seq = min(self.acked_seq, max(seq, oldest))
+
     def records_after(self, seq, limit):
         """Up to `limit` wire dicts of the records above `seq`.
 

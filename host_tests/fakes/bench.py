@@ -66,7 +66,7 @@ class Bench:
 
     def _begin(self, folder, utc_s, config):
         self.folder = folder
-        self.config = Config(json.loads(json.dumps(meter_config(**config))))
+        self._values = json.dumps(meter_config(**config))
         self.contact = Contact()
         self.nvs = NVS()
         self.lines = []
@@ -85,6 +85,7 @@ class Bench:
         return bench
 
     def boot(self, rtc_utc_s, cause="power"):
+        self.config = Config(json.loads(self._values))  # read at each start
         self.meter = Meter(
             self.config,
             Journal(str(self.folder), CHECKPOINT_FORMAT),
@@ -135,10 +136,18 @@ class Bench:
                 **members,
             }
         )
-        message = codec.sign(self.config.key, self.config.meter, payload)
+        return self.send(codec.sign(self.config.key, self.config.meter, payload))
+
+    def send(self, message):
+        """What came on the order's topic."""
         answer = self.meter.handle_order(message)
         self.meter.finish_operation()
         return answer
+
+    def image(self):
+        """Every byte that the meter keeps: its files and its NVS."""
+        files = {file.name: file.read_bytes() for file in sorted(self.folder.iterdir())}
+        return files, dict(self.nvs.kept)
 
     def records(self, kind=None, code=None):
         return [

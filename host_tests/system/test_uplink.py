@@ -53,6 +53,9 @@ class Meter:
         self.clock = Clock()
         self.orders, self.lines = [], []
 
+    def open_signed(self, message):
+        return codec.open_signed(KEY, METER, message)
+
     def handle_order(self, message):
         self.orders.append(message)
         return {"v": 1, "id": message.decode()} if message != b"forged" else None
@@ -258,6 +261,40 @@ def test_a_batch_is_sent_again_until_it_is_acknowledged(tmp_path, broker, gatewa
     bench.run(scenario)
     assert len(gateway.of("up")) >= 2
     assert len(set(gateway.of("up"))) == 1
+
+
+def test_a_resend_begins_again_and_a_late_acknowledgement_does_not_end_it(
+    tmp_path, broker, gateway
+):
+    bench = Bench(tmp_path, broker)
+    taken = bench.meter.handle_order
+
+    def rewind(message):
+        if message == b"resend":
+            bench.journal.rewind(10)
+        return taken(message)
+
+    bench.meter.handle_order = rewind
+
+    async def scenario():
+        bench.append(20)
+        await bench.until(lambda: bench.uplink.waiting() == 0)
+        gateway.acknowledges = False
+        bench.append(5)
+        await bench.until(lambda: len(gateway.records) == 25)
+        gateway.send("order", b"resend")
+        late = {"v": 1, "store": bench.journal.store_id, "boot": 1, "seq": 25}
+        gateway.send("ack", codec.encode(late))
+        # Sent anew without waiting for the time of a repetition.
+        await bench.until(lambda: gateway.records[25:])
+        assert bench.journal.acked_seq == 10
+        gateway.acknowledges = True
+        gateway.send("ack", codec.encode({**late, "seq": gateway.records[-1]["seq"]}))
+        await bench.until(lambda: bench.uplink.waiting() == 0)
+
+    bench.run(scenario)
+    assert [record["seq"] for record in gateway.records[25:]] == list(range(11, 26))
+    assert bench.uplink.resent == 0
 
 
 def test_an_acknowledgement_for_another_store_counts_for_nothing(tmp_path, broker, gateway):

@@ -13,6 +13,7 @@ import time
 
 sys.path.insert(0, sys.argv[1])
 
+from firmware.link import codec
 from firmware.link.uplink import Uplink
 from firmware.storage.journal import Journal
 
@@ -40,6 +41,9 @@ class Meter:
     def __init__(self, journal):
         self.journal = journal
         self.clock = Clock()
+
+    def open_signed(self, message):
+        return codec.open_signed(Config.key, Config.meter, message)
 
     def handle_order(self, message):
         return {"v": 1, "id": str(message, "utf-8")}
