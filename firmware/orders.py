@@ -6,14 +6,13 @@ Invariants
   - What is refused before its record is written leaves flash and state as they are.
   - The result is on flash before the answer is returned.
 
-One method for each kind of order, in `_KINDS`. docs/SPEC.md section 2.4 is the prose. Tests:
-host_tests/unit/test_meter.py, host_tests/unit/test_orders.py.
+What each kind of order does is in kinds.py. docs/SPEC.md section 2.4 is the prose. Tests:
+host_tests/unit/test_orders.py.
 """
 
-from firmware.core.config import ConfigError, check_settings
-from firmware.core.shim import const
-from firmware.core.wallclock import PLAUSIBLE_UTC_S
-from firmware.credit import tariff as tariffs
+from firmware.core.config import ConfigError
+from firmware.core.shim import const, forget
+from firmware.credit.tariff import TariffError
 from firmware.link import codec
 
 _PERMIT_S = const(3600)  # how near a permitted step must come to the time of its order
@@ -27,7 +26,7 @@ class Orders:
         self._nvs = nvs
         self.highest = 0  # counter
         self.refused = 0  # messages that were not the gateway's or cannot be read
-        self._permit_s = None  # UTC less uptime to which a clock order permits a large step
+        self.permit_s = None  # UTC less uptime to which a clock order permits a large step
 
     def take_floor(self):
         """Raises the highest counter to its floor in NVS."""
@@ -65,16 +64,14 @@ class Orders:
         field = ""
         written = False
         try:
-            decide = _KINDS.get(order["kind"])
-            if decide is None:
-                result, field = "unsupported", "kind"
-            else:
-                result, written = decide(self, order)
-        except (codec.CodecError, tariffs.TariffError, ConfigError) as error:
+            result, written = self._decide(order)
+            if result == "unsupported":
+                field = "kind"
+        except (codec.CodecError, TariffError, ConfigError) as error:
             result = "range"
             field = error.field
         if not written:
-            self._append("order", order, kind=order["kind"], result=result)
+            self.append("order", order, kind=order["kind"], result=result)
         self._nvs.set_i32("counter", self.highest)
         self._nvs.commit()
         answer = self._answer(order, result, field=field)
@@ -83,13 +80,28 @@ class Orders:
 
     def permits(self, utc_s):
         """True, once, if a clock order permits a large step to `utc_s`."""
-        permit_s = self._permit_s
+        permit_s = self.permit_s
         if permit_s is None or abs(utc_s - self._meter.clock.up_s() - permit_s) > _PERMIT_S:
             return False
-        self._permit_s = None
+        self.permit_s = None
         return True
 
-    def _append(self, record, order, **members):
+    def _decide(self, order):
+        """(result, True if the record that was written is the answer's)."""
+        if order["kind"] == "recharge":
+            amount_mp = codec.integer(order, "amount_mp", 1, codec.AMOUNT_MAX_MP)
+            self._meter.credit("recharge", order["id"], order["counter"], amount_mp)
+            return "accepted", True
+        # The others are rare: their code is in the heap only while it is needed.
+        from firmware import kinds
+
+        try:
+            return kinds.decide(self._meter, order)
+        finally:
+            forget("firmware.kinds")
+
+    def append(self, record, order, **members):
+        """Persists a record with the id and counter of an order."""
         members["id"] = order["id"]
         members["counter"] = order["counter"]
         self._meter.append(record, members)
@@ -106,94 +118,3 @@ class Orders:
         if field:
             answer["field"] = field
         return answer
-
-    def _refusal(self, order):
-        """`expired` or `time_unknown` for an order that must not be executed now, else None."""
-        if "expires_utc_s" not in order:
-            return None
-        expires_utc_s = codec.integer(order, "expires_utc_s", 0, 0xFFFFFFFF)
-        utc_s = self._meter.clock.utc_s()
-        if utc_s is None:
-            return "time_unknown"
-        return "expired" if utc_s > expires_utc_s else None
-
-    # --- the kinds: each returns (result, True if its own record is the answer's) ----------------
-    #
-    # One with two writes finds the first one done when it comes again after a power cut between
-    # them, and is then accepted whatever the time is.
-
-    def _recharge(self, order):
-        amount_mp = codec.integer(order, "amount_mp", 1, codec.AMOUNT_MAX_MP)
-        self._meter.credit("recharge", order["id"], order["counter"], amount_mp)
-        return "accepted", True
-
-    def _tariff(self, order):
-        meter = self._meter
-        tariff = tariffs.parse(codec.check_document(order.get("document")))
-        refusal = self._refusal(order)
-        if tariff.document == meter.account.tariff.document:
-            return "accepted", False
-        if refusal:
-            return refusal, False
-        utc_s = meter.clock.utc_s()
-        if utc_s is not None and tariff.effective_from_utc_s > utc_s:
-            raise tariffs.TariffError("effective_from_utc_s", "must not be in the future")
-        meter.append("tariff", {"document": tariff.document})
-        return "accepted", False
-
-    def _settings(self, order):
-        document = check_settings(order.get("document"), self._meter.config)
-        refusal = self._refusal(order)
-        if refusal:
-            return refusal, False
-        self._append("settings", order, document=document)
-        return "accepted", True
-
-    def _relay(self, order):
-        meter = self._meter
-        state = order.get("state")
-        if state not in ("connected", "disconnected"):
-            raise codec.CodecError("state", "must be connected or disconnected")
-        off = state == "disconnected"
-        if off:
-            codec.integer(order, "expires_utc_s", 0, 0xFFFFFFFF)  # needed
-            refusal = self._refusal(order)
-            if refusal and not meter.ordered_off:
-                return refusal, False
-        meter.order_contact(off)
-        return "accepted", False
-
-    def _arrears(self, order):
-        amount_mp = codec.integer(order, "amount_mp", 1, codec.AMOUNT_MAX_MP)
-        percent = codec.integer(order, "share_percent", 0, 100)
-        self._append("arrears", order, amount_mp=amount_mp, share_percent=percent)
-        return "accepted", True
-
-    def _emergency(self, order):
-        limit_mp = codec.integer(order, "limit_mp", 0, codec.AMOUNT_MAX_MP)
-        self._append("emergency", order, limit_mp=limit_mp)
-        return "accepted", True
-
-    def _clock(self, order):
-        utc_s = codec.integer(order, "utc_s", PLAUSIBLE_UTC_S[0], PLAUSIBLE_UTC_S[1])
-        self._permit_s = utc_s - self._meter.clock.up_s()
-        return "accepted", False
-
-    def _resend(self, order):
-        journal = self._meter.journal
-        if order.get("store") != journal.store_id:
-            raise codec.CodecError("store", "must be " + journal.store_id)
-        self._meter.resend(codec.integer(order, "seq", 0, journal.last_seq))
-        return "accepted", False
-
-
-_KINDS = {
-    "recharge": Orders._recharge,
-    "tariff": Orders._tariff,
-    "settings": Orders._settings,
-    "relay": Orders._relay,
-    "arrears": Orders._arrears,
-    "emergency": Orders._emergency,
-    "clock": Orders._clock,
-    "resend": Orders._resend,
-}

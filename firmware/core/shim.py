@@ -1,4 +1,6 @@
-"""What MicroPython has and CPython has not, in one place."""
+"""What differs between MicroPython and CPython, in one place."""
+
+import sys
 
 try:
     from micropython import const
@@ -7,3 +9,14 @@ except ImportError:
     def const(value):
         """A compile-time constant on the device, the value itself on the host."""
         return value
+
+
+def forget(name):
+    """Gives back the heap of a module that is needed rarely; the next import reads it again.
+
+    On the host it stays: its exceptions and classes would not be those that a test has imported.
+    """
+    if sys.implementation.name == "micropython":
+        parent, _dot, last = name.rpartition(".")
+        del sys.modules[name]
+        delattr(sys.modules[parent], last)

@@ -1,0 +1,107 @@
+"""What each kind of signed order does, except the recharge; loaded when one comes.
+
+One with two writes finds the first one done when it comes again after a power cut between them, and
+is then accepted whatever the time is. docs/SPEC.md section 2.4 is the prose. Tests:
+host_tests/unit/test_orders.py.
+"""
+
+from firmware.core.config import check_settings
+from firmware.core.wallclock import PLAUSIBLE_UTC_S
+from firmware.credit import tariff as tariffs
+from firmware.link import codec
+
+
+def decide(meter, order):
+    """(result, True if the record that was written is the answer's) of an order's execution.
+
+    Raises CodecError, TariffError or ConfigError for a member outside its range, before anything is
+    written.
+    """
+    kind = _KINDS.get(order["kind"])
+    return kind(meter, order) if kind else ("unsupported", False)
+
+
+def _refusal(meter, order):
+    """`expired` or `time_unknown` for an order that must not be executed now, else None."""
+    if "expires_utc_s" not in order:
+        return None
+    expires_utc_s = codec.integer(order, "expires_utc_s", 0, 0xFFFFFFFF)
+    utc_s = meter.clock.utc_s()
+    if utc_s is None:
+        return "time_unknown"
+    return "expired" if utc_s > expires_utc_s else None
+
+
+def _tariff(meter, order):
+    tariff = tariffs.parse(codec.check_document(order.get("document")))
+    refusal = _refusal(meter, order)
+    if tariff.document == meter.account.tariff.document:
+        return "accepted", False
+    if refusal:
+        return refusal, False
+    utc_s = meter.clock.utc_s()
+    if utc_s is not None and tariff.effective_from_utc_s > utc_s:
+        raise tariffs.TariffError("effective_from_utc_s", "must not be in the future")
+    meter.append("tariff", {"document": tariff.document})
+    return "accepted", False
+
+
+def _settings(meter, order):
+    document = check_settings(order.get("document"), meter.config)
+    refusal = _refusal(meter, order)
+    if refusal:
+        return refusal, False
+    meter.orders.append("settings", order, document=document)
+    return "accepted", True
+
+
+def _relay(meter, order):
+    state = order.get("state")
+    if state not in ("connected", "disconnected"):
+        raise codec.CodecError("state", "must be connected or disconnected")
+    off = state == "disconnected"
+    if off:
+        codec.integer(order, "expires_utc_s", 0, 0xFFFFFFFF)  # needed
+        refusal = _refusal(meter, order)
+        if refusal and not meter.ordered_off:
+            return refusal, False
+    meter.order_contact(off)
+    return "accepted", False
+
+
+def _arrears(meter, order):
+    amount_mp = codec.integer(order, "amount_mp", 1, codec.AMOUNT_MAX_MP)
+    percent = codec.integer(order, "share_percent", 0, 100)
+    meter.orders.append("arrears", order, amount_mp=amount_mp, share_percent=percent)
+    return "accepted", True
+
+
+def _emergency(meter, order):
+    limit_mp = codec.integer(order, "limit_mp", 0, codec.AMOUNT_MAX_MP)
+    meter.orders.append("emergency", order, limit_mp=limit_mp)
+    return "accepted", True
+
+
+def _clock(meter, order):
+    utc_s = codec.integer(order, "utc_s", PLAUSIBLE_UTC_S[0], PLAUSIBLE_UTC_S[1])
+    meter.orders.permit_s = utc_s - meter.clock.up_s()
+    return "accepted", False
+
+
+def _resend(meter, order):
+    journal = meter.journal
+    if order.get("store") != journal.store_id:
+        raise codec.CodecError("store", "must be " + journal.store_id)
+    meter.resend(codec.integer(order, "seq", 0, journal.last_seq))
+    return "accepted", False
+
+
+_KINDS = {
+    "tariff": _tariff,
+    "settings": _settings,
+    "relay": _relay,
+    "arrears": _arrears,
+    "emergency": _emergency,
+    "clock": _clock,
+    "resend": _resend,
+}
