@@ -11,7 +11,6 @@ from rich.table import Table
 
 from host_tests.fuzz import gateway, run
 
-FIRMWARE_PARSERS = 14
 ALL = 1 << 30
 
 
@@ -22,7 +21,7 @@ def main(
 ) -> None:
     """Fuzz the firmware's parsers on MicroPython (a chip's free heap) and the gateway's."""
     seed = secrets.randbelow(1 << 28) if seed is None else seed
-    each_s = max(1, seconds // (len(names) if names else FIRMWARE_PARSERS + len(gateway.PARSERS)))
+    each_s = max(1, seconds // (len(names) if names else run.PARSERS + len(gateway.PARSERS)))
     print(f"seed {seed}")
     lines = []
     wanted = [name for name in names or () if name not in gateway.PARSERS]

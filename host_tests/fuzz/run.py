@@ -9,6 +9,7 @@ from boards.emulated import flashing
 from host_tests.fakes.documents import meter_config
 from toolchain import locate
 
+PARSERS = 16
 HERE = Path(__file__).parent
 BENCH_SCRIPTS = HERE.parent / "bench" / "vm"
 HEAP = "300k"  # the parsers find some 25 kB of it free, see vm/fuzz.py

@@ -25,10 +25,10 @@ def test_no_parser_crashes_hangs_or_grows(lines):
 
 
 def test_every_parser_took_all_inputs_and_refused_some(lines):
-    assert len(lines) >= 14
+    assert len(lines) == run.PARSERS
     for line in lines:
-        assert line["inputs"] in (INPUTS, INPUTS // 8), line
+        assert line["inputs"] >= INPUTS // 8, line
     # Those that refuse by an exception, or an answer, and do not take everything either.
     for line in lines:
-        if line["parser"] not in ("packing.unpack", "journal files", "link messages"):
+        if line["parser"] not in ("packing.unpack", "journal files", "slots", "link messages"):
             assert 0 < line["refused"] < INPUTS, line

@@ -27,6 +27,7 @@ FREE_BYTES, PIECE_BYTES = 25000, 6000  # of an ESP32's heap when the meter runs
 TIGHT_EVERY = 20  # inputs: making the heap tight takes 20 times as long as an input
 WARM_UP = 100  # inputs until caches and lists have their size
 
+from firmware.core import sealing
 from firmware.core.config import Config, ConfigError
 from firmware.core.records import RECORDS, RESULTS
 from firmware.credit import tariff as tariffs
@@ -34,6 +35,7 @@ from firmware.link import codec, mqtt
 from firmware.link.uplink import Uplink
 from firmware.storage import packing
 from firmware.storage.journal import Journal, StorageError
+from firmware.storage.slots import Slots
 
 with open(sys.argv[3]) as file:
     CONFIG = json.load(file)
@@ -307,6 +309,51 @@ class Files:
             journal.close()
 
 
+class Sealed:
+    """Wi-Fi, broker and CA in a `link` order."""
+
+    allowed = (sealing.SealError,)
+
+    def seeds(self):
+        return [sealing.seal(KEY, bytes(16), plain).encode() for plain in (b"{}", bytes(500))]
+
+    def take(self, data):
+        try:
+            text = str(data, "utf-8")
+        except ValueError:
+            return False
+        sealing.unseal(KEY, text)
+
+
+class Kept:
+    """A small document in its two slots, one or both of them damaged; then it can be written."""
+
+    allowed = ()
+    slow = 4
+
+    def seeds(self):
+        self.slots = Slots("/flash/kept", "x")
+        self.files = []
+        for number in range(2):
+            self.slots.write({"number": number, "text": "y" * 100})
+            with open("/flash/kept/x-" + "ab"[number], "rb") as file:
+                self.files.append(file.read())
+        return self.files
+
+    def take(self, data):
+        victim = mutate.below(2)
+        for slot in (0, 1):
+            content = data if slot == victim else self.files[slot]
+            if mutate.below(8) == 0:
+                content = mutate.mutate((content,))
+            with open("/flash/kept/x-" + "ab"[slot], "wb") as out:
+                out.write(content)
+        document = self.slots.read()
+        assert document is None or isinstance(document, dict)
+        self.slots.write({"new": 1})
+        assert self.slots.read() == {"new": 1}
+
+
 class AMeter:
     """A meter whose state must not change but by an order that it accepts."""
 
@@ -401,6 +448,8 @@ PARSERS = {
     "packing.unpack": Packed,
     "mqtt packets": Packets,
     "journal files": Files,
+    "slots": Kept,
+    "sealing.unseal": Sealed,
     "signed orders": Orders,
     "link messages": Messages,
 }
