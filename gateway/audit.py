@@ -19,6 +19,7 @@ from firmware.credit.tariff import TariffError
 from gateway import tables
 from gateway.clock import Clock
 from gateway.store import Store
+from gateway.thread import WorkerThread
 
 log = logging.getLogger("gateway.audit")
 
@@ -52,13 +53,12 @@ class Audit:
 
     def __init__(self, clock: Clock, store: Store) -> None:
         self._store = store
-        self._worker = clock.worker("audit")
         self._replays: dict[str, _Replay] = {}
         self._dirty: set[str] = set()
         self._dirty_lock = threading.Lock()
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+        self._thread = WorkerThread(clock, "audit", self._run)
+        self._worker, self._stop = self._thread.worker, self._thread.stopping
 
     def start(self, meters: list[str]) -> None:
         """Begin, with all of `meters` to be caught up."""
@@ -67,11 +67,7 @@ class Audit:
 
     def stop(self) -> None:
         """End."""
-        self._stop.set()
-        self._worker.wake()
-        if self._thread.ident is not None:
-            self._thread.join()
-        self._worker.close()
+        self._thread.stop()
 
     def changed(self, meter: str) -> None:
         """New records of a meter are in the database."""

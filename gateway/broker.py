@@ -26,6 +26,7 @@ from pathlib import Path
 
 from gateway.clock import Clock, wait_until
 from gateway.errors import BrokerError
+from gateway.thread import WorkerThread
 from gateway.vault import write_private
 
 log = logging.getLogger("gateway.broker")
@@ -119,8 +120,6 @@ class Broker:
         self._password = secrets.token_urlsafe(24)
         self._own_hash = password_hash(self._password)
         self.address = Address(host, port, GATEWAY_USER, self._password)
-        self._worker = clock.worker("broker")
-        self._stop = threading.Event()
         self._ready = threading.Event()
         self._failed = threading.Event()
         self._child: subprocess.Popen[str] | None = None
@@ -130,7 +129,8 @@ class Broker:
         self._reloaded = threading.Event()
         self._changed = threading.Condition()
         self.restarts = 0
-        self._thread = threading.Thread(target=self._supervise, name="broker", daemon=True)
+        self._thread = WorkerThread(clock, "broker", self._supervise)
+        self._worker, self._stop = self._thread.worker, self._thread.stopping
 
     def start(self) -> None:
         """Write the configuration, start the child, wait until it listens. Raises BrokerError."""
@@ -175,11 +175,7 @@ class Broker:
 
     def stop(self) -> None:
         """End the child; afterwards nothing of it is left."""
-        self._stop.set()
-        self._worker.wake()
-        if self._thread.ident is not None:
-            self._thread.join()
-        self._worker.close()
+        self._thread.stop()
 
     @property
     def pid(self) -> int | None:

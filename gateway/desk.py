@@ -18,6 +18,7 @@ from gateway import orders
 from gateway.clock import Clock, wait_until
 from gateway.errors import GatewayError
 from gateway.store import Store
+from gateway.thread import WorkerThread
 from gateway.writer import Writer
 
 log = logging.getLogger("gateway.desk")
@@ -70,12 +71,11 @@ class Desk:
         self._publisher = publisher
         self._key_of = key_of
         self._on_sent = on_sent
-        self._worker = clock.worker("orders")
         self._lines: dict[str, Line] = {}
         self._changed: set[str] = set()
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="orders", daemon=True)
+        self._thread = WorkerThread(clock, "orders", self._run)
+        self._worker, self._stop = self._thread.worker, self._thread.stopping
 
     def start(self) -> None:
         """Begin to publish."""
@@ -83,11 +83,7 @@ class Desk:
 
     def stop(self) -> None:
         """End; open orders stay in the database."""
-        self._stop.set()
-        self._worker.wake()
-        if self._thread.ident is not None:
-            self._thread.join()
-        self._worker.close()
+        self._thread.stop()
 
     def link(self, meter: str, online: bool) -> None:
         """A meter connected (again) or is gone."""

@@ -19,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.broker import Address
 from gateway.clock import Clock, wait_until
+from gateway.thread import WorkerThread
 
 log = logging.getLogger("gateway.transport")
 
@@ -58,13 +59,12 @@ class Transport:
         self._subscriptions = list(subscriptions)
         self._on_message = on_message
         self._on_change = on_change
-        self._worker = clock.worker("transport")
-        self._stop = threading.Event()
         self._connected = threading.Event()
         self._refused = ""
         self.session = 0
         self._client = self._make_client()
-        self._thread = threading.Thread(target=self._run, name="transport", daemon=True)
+        self._thread = WorkerThread(clock, "transport", self._run)
+        self._worker, self._stop = self._thread.worker, self._thread.stopping
 
     def _make_client(self) -> paho.Client:
         client = paho.Client(
@@ -100,9 +100,7 @@ class Transport:
         """Disconnect; no callback comes afterwards."""
         self._stop.set()
         self._client.disconnect()
-        self._worker.wake()
-        self._thread.join()
-        self._worker.close()
+        self._thread.stop()
 
     def publish(self, topic: str, payload: bytes, qos: int) -> bool:
         """Send a message; False if there is no connection (then nothing is queued either)."""

@@ -25,6 +25,7 @@ from gateway.clock import Clock, wait_until
 from gateway.errors import GatewayError
 from gateway.messages import encode_sorted
 from gateway.store import Store
+from gateway.thread import WorkerThread
 from gateway.writer import Writer
 
 log = logging.getLogger("gateway.upstream")
@@ -87,12 +88,11 @@ class Upstream:
             transport=transport,
             trust_env=False,  # a proxy variable of the shell must not swallow meter data
         )
-        self._worker = clock.worker("upstream")
-        self._stop = threading.Event()
         self._news = threading.Event()
         self.last_error = ""
         self.last_success_utc_ms: int | None = None
-        self._thread = threading.Thread(target=self._run, name="upstream", daemon=True)
+        self._thread = WorkerThread(clock, "upstream", self._run)
+        self._worker, self._stop = self._thread.worker, self._thread.stopping
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -100,13 +100,10 @@ class Upstream:
 
     def stop(self) -> None:
         """End; what is not delivered stays in the database."""
-        self._stop.set()
-        self._worker.wake()
+        self._thread.ask_to_stop()
         self._client.close()
-        if self._thread.ident is not None:
-            # A request under way ends with its time-out; nobody needs to wait for it.
-            self._thread.join(timeout=1)
-        self._worker.close()
+        # A request under way ends with its time-out; nobody needs to wait for it.
+        self._thread.stop(timeout_s=1)
 
     def wake(self) -> None:
         """There is something new."""

@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection
 from gateway.clock import Clock, wait_until
 from gateway.errors import GatewayError, StoreBusy
 from gateway.store import Store
+from gateway.thread import WorkerThread
 from gateway.transport import Incoming
 
 log = logging.getLogger("gateway.writer")
@@ -72,17 +73,16 @@ class Writer:
     def __init__(self, clock: Clock, store: Store) -> None:
         self._clock = clock
         self._store = store
-        self._worker = clock.worker("writer")
         self._queue: deque[Incoming | Job] = deque()
         self._room = threading.Condition()
-        self._stop = threading.Event()
         self._handler: Handler | None = None
         self._acknowledge: Callable[[list[Incoming]], None] = lambda messages: None
         self._failing = False
         self._jobs_lock = threading.Lock()
         self.dropped_live = 0
         self.commit_failures = 0
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread = WorkerThread(clock, "writer", self._run)
+        self._worker, self._stop = self._thread.worker, self._thread.stopping
 
     def start(
         self,
@@ -97,13 +97,10 @@ class Writer:
 
     def stop(self) -> None:
         """Finish what is waiting, then end."""
-        self._stop.set()
-        self._worker.wake()
+        self._thread.ask_to_stop()
         with self._room:
             self._room.notify_all()
-        if self._thread.ident is not None:
-            self._thread.join()
-        self._worker.close()
+        self._thread.stop()
 
     @property
     def waiting(self) -> int:
