@@ -8,26 +8,24 @@ because they wait for the writer. Tests: host_tests/gateway/test_api.py, host_te
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata, resources
 from typing import Annotated, Any
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
+from fastapi import APIRouter, Body, Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from gateway import auth, models, orders, tables, words
+from gateway import auth, kinds, models, orders, tables, words
 from gateway.audit import Audit
 from gateway.clock import Clock, pause_for_eyes
 from gateway.errors import Conflict, FieldError, GatewayError, NotFound, StoreBusy
 from gateway.live import LiveBoard
-from gateway.meters import Meters, check_tariff, store_tariff
+from gateway.meters import Meters, store_tariff
 from gateway.store import Store
 from gateway.writer import Writer
 
@@ -71,6 +69,7 @@ def make_app(parts: Parts, token: str = "") -> FastAPI:
     app.include_router(_pages(parts))
     app.include_router(_meters(parts))
     app.include_router(_recharges(parts))
+    app.include_router(_orders(parts))
     return app
 
 
@@ -95,8 +94,12 @@ def _add_errors(app: FastAPI) -> None:
             place = [place[1].title()]
         # A union's member types are no part of the field's name.
         place = [part for part in place if not part.startswith("function-")]
+        if len(place) > 1 and place[0] in models.KINDS:
+            place = place[1:]
         field = ".".join(place) or "body"
         cause = first.get("ctx", {}).get("error")
+        if first["type"].startswith("union_tag"):
+            field, cause = "kind", ValueError("must be one of " + ", ".join(models.KINDS))
         allowed = str(cause) if isinstance(cause, ValueError) else first["msg"]
         return auth.problem(422, "refused", f"{field}: {allowed}", field, allowed)
 
@@ -297,23 +300,103 @@ def _meters(parts: Parts) -> APIRouter:
     @router.post("/{meter}/tariff", status_code=202, summary="Send a tariff to a meter")
     def send_tariff(meter: str, new: models.NewTariff) -> dict[str, Any]:
         """Queued as an order; the meter's `tariff` record says when it is in force."""
-        parts.meters.check(meter)
-        check_tariff(new.document, "document")
-        order_id = "t-" + secrets.token_hex(16)
-        members: dict[str, Any] = {"document": new.document}
-        if new.expires_utc_s is not None:
-            members["expires_utc_s"] = new.expires_utc_s
-        now_ms = parts.clock.utc_ms()
-
-        def work(connection: sa.Connection) -> None:
-            store_tariff(connection, new.document, now_ms)
-            orders.enqueue(connection, order_id, meter, "tariff", members, now_ms)
-
-        parts.writer.write(work)
-        parts.order_changed(meter)
-        return {"id": order_id, "meter": meter, "state": "queued"}
+        order, _is_new = make_order(parts, meter, "tariff", new.model_dump(), "")
+        return {"id": order, "meter": meter, "state": "queued"}
 
     return router
+
+
+def make_order(
+    parts: Parts, meter: str, kind: str, given: dict[str, Any], key: str
+) -> tuple[str, bool]:
+    """Check and queue an order; (its id, whether it is new)."""
+    parts.meters.check(meter)
+    now_ms = parts.clock.utc_ms()
+    asked = kinds.check(parts.meters, meter, kind, given, now_ms)
+    sealed = None if asked.secret is None else parts.meters.seal(asked.secret)
+
+    def work(connection: sa.Connection) -> tuple[str, bool]:
+        if kind == "tariff":
+            store_tariff(connection, asked.members["document"], now_ms)
+        return orders.create_order(connection, meter, asked, sealed, key, now_ms)
+
+    order, is_new = parts.writer.write(work)
+    if is_new:
+        with parts.store.reading() as connection:
+            parts.live.order(orders.order_view(connection, order))
+        parts.order_changed(meter)
+    return order, is_new
+
+
+def _orders(parts: Parts) -> APIRouter:
+    router = APIRouter(prefix="/api", tags=["orders"], dependencies=[_in_time(parts)])
+
+    @router.post(
+        "/meters/{meter}/orders",
+        status_code=201,
+        response_model=models.Order,
+        summary="Send an order to a meter",
+        responses={409: {"model": models.Problem, "description": "Key used with another body"}},
+    )
+    def add_order(
+        meter: str,
+        new: Annotated[models.NewOrder, Body(discriminator="kind")],
+        response: Response,
+        idempotency_key: Annotated[
+            str, Header(description="1 to 64 printable characters, the same for each repetition")
+        ],
+    ) -> dict[str, Any]:
+        """Queued, delivered when the meter is there, ended by the meter's answer or record.
+
+        The same key with the same body gives the same order again, not a second one. One with
+        `expires_utc_s` that was not sent by then ends as `expired`.
+        """
+        check_key(idempotency_key)
+        given = new.model_dump(exclude={"kind"})
+        order, is_new = make_order(parts, meter, new.kind, given, idempotency_key)
+        if not is_new:
+            response.headers["Idempotent-Replayed"] = "true"
+        response.headers["Location"] = f"/api/orders/{order}"
+        return _view(order)
+
+    @router.get("/meters/{meter}/orders", summary="A meter's orders, the newest first")
+    def list_orders(meter: str, limit: models.Limit = 100) -> list[models.Order]:
+        """Without the recharges, which have a list of their own."""
+        parts.meters.check(meter)
+        with parts.store.reading() as connection:
+            found = orders.order_views(connection, tables.orders.c.meter == meter, limit)
+        return [models.Order(**view) for view in found]
+
+    @router.get("/orders/{order}", response_model=models.Order, summary="One order")
+    def get_order(order: str) -> dict[str, Any]:
+        return _view(order)
+
+    @router.delete(
+        "/orders/{order}",
+        response_model=models.Order,
+        summary="Cancel an order that was not sent yet",
+        responses={409: {"model": models.Problem, "description": "It was sent already"}},
+    )
+    def cancel(order: str) -> dict[str, Any]:
+        _view(order)
+        now_ms = parts.clock.utc_ms()
+        parts.writer.write(lambda c: orders.cancel(c, order, now_ms))
+        view = _view(order)
+        parts.live.order(view)
+        parts.order_changed(view["meter"])
+        return view
+
+    def _view(order: str) -> dict[str, Any]:
+        with parts.store.reading() as connection:
+            return orders.order_view(connection, order)
+
+    return router
+
+
+def check_key(key: str) -> None:
+    """Raises FieldError unless it is an idempotency key."""
+    if not 1 <= len(key) <= KEY_MAX or not (key.isascii() and key.isprintable()):
+        raise FieldError("Idempotency-Key", f"must be 1 to {KEY_MAX} printable characters")
 
 
 def _recharges(parts: Parts) -> APIRouter:
@@ -340,14 +423,11 @@ def _recharges(parts: Parts) -> APIRouter:
         """
         parts.meters.check(meter)
         amount_mp = _amount(new)
-        key = idempotency_key
-        if not 1 <= len(key) <= KEY_MAX or not (key.isascii() and key.isprintable()):
-            raise FieldError("Idempotency-Key", f"must be 1 to {KEY_MAX} printable characters")
-        digest = hashlib.sha256(f"{meter}\0{amount_mp}".encode()).hexdigest()
+        check_key(idempotency_key)
         now_ms = parts.clock.utc_ms()
         recharge, is_new = parts.writer.write(
             lambda connection: orders.create_recharge(
-                connection, "r-" + secrets.token_hex(16), meter, amount_mp, key, digest, now_ms
+                connection, meter, amount_mp, idempotency_key, now_ms
             )
         )
         view = _view(recharge)
@@ -399,7 +479,7 @@ def _amount(new: models.NewRecharge) -> int:
     if new.amount_mp is not None:
         return int(new.amount_mp)
     amount_mp = words.parse_rupees(new.rupees or "", "rupees")
-    if not orders.AMOUNT_MIN_MP <= amount_mp <= orders.AMOUNT_MAX_MP:
-        highest = words.rupees(orders.AMOUNT_MAX_MP)
+    if not kinds.AMOUNT_MIN_MP <= amount_mp <= kinds.AMOUNT_MAX_MP:
+        highest = words.rupees(kinds.AMOUNT_MAX_MP)
         raise FieldError("rupees", f"must be from 0.01 to {highest}")
     return amount_mp

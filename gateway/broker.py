@@ -8,9 +8,7 @@ Tests: host_tests/gateway/test_broker.py.
 
 from __future__ import annotations
 
-import base64
 import ctypes
-import hashlib
 import logging
 import os
 import secrets
@@ -19,20 +17,17 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
+from gateway.broker_files import GATEWAY_USER, Listener, User, password_hash, render
 from gateway.clock import Clock, wait_until
 from gateway.errors import BrokerError
 from gateway.thread import WorkerThread
 from gateway.vault import write_private
 
 log = logging.getLogger("gateway.broker")
-
-GATEWAY_USER = "bijli.gateway"
-"""The dot keeps it apart from every meter id."""
 
 READY_TIMEOUT_S = 15
 RELOAD_TIMEOUT_S = 3
@@ -41,8 +36,6 @@ BACKOFF_MAX_MS = 30_000
 STEADY_MS = 60_000
 """A broker that ran this long starts the backoff anew."""
 STOP_TIMEOUT_S = 3
-HASH_ITERATIONS = 1000
-"""Passwords are 128-bit random numbers, which no number of iterations makes safer."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -59,23 +52,12 @@ class Address:
 
 @dataclass(frozen=True)
 class TlsListener:
-    """A second listener with TLS: certificate files in PEM."""
+    """A second listener with TLS, for the meters: certificate files in PEM."""
 
+    host: str
     port: int
     certificate: Path
     key: Path
-
-
-def password_hash(password: str) -> str:
-    """`password` in mosquitto's own form `$7$` (PBKDF2, SHA-512).
-
-    Done here and not by mosquitto_passwd, so that no password stands in a process list or, even
-    for a moment, in a file, and so that an external broker needs no local mosquitto.
-    """
-    salt = secrets.token_bytes(12)
-    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, HASH_ITERATIONS)
-    parts = (base64.b64encode(part).decode() for part in (salt, digest))
-    return f"$7${HASH_ITERATIONS}$" + "$".join(parts)
 
 
 def free_port(host: str, preferred: int = 0) -> int:
@@ -96,7 +78,7 @@ def free_port(host: str, preferred: int = 0) -> int:
 class Broker:
     """mosquitto as a child process.
 
-    `users` gives user name and password hash of all meters, at each `start` and `reload`.
+    `users` gives the users of all meters, at each `start` and `reload`.
     """
 
     def __init__(
@@ -106,7 +88,7 @@ class Broker:
         folder: Path,
         host: str,
         port: int,
-        users: Callable[[], Mapping[str, str]],
+        users: Callable[[], list[User]],
         run_as: str = "",
         tls: TlsListener | None = None,
     ) -> None:
@@ -115,7 +97,9 @@ class Broker:
         self._folder = folder
         self._users = users
         self._run_as = run_as
-        self._tls = tls
+        self._listeners = [Listener(host, port)]
+        if tls is not None:
+            self._listeners.append(Listener(tls.host, tls.port, tls.certificate, tls.key))
         # Anew at each start and never written anywhere: nothing to steal from the disk.
         self._password = secrets.token_urlsafe(24)
         self._own_hash = password_hash(self._password)
@@ -186,32 +170,15 @@ class Broker:
     def write_files(self) -> None:
         """Write configuration, topic rules and passwords, mode 600."""
         with self._files_lock:
-            users = {GATEWAY_USER: self._own_hash, **self._users()}
-            passwords = "".join(f"{user}:{hashed}\n" for user, hashed in users.items())
-            listeners = (
-                f"listener {self.address.port} {self.address.host}\nuse_username_as_clientid true"
-            )
-            if self._tls is not None:
-                listeners += (
-                    f"\nlistener {self._tls.port} {self.address.host}"
-                    "\nuse_username_as_clientid true"
-                    f"\ncertfile {self._tls.certificate}\nkeyfile {self._tls.key}"
-                )
             user = self._run_as
             if not user and os.geteuid() == 0:
                 # Started by root, mosquitto would change to a user who cannot read the files and
                 # may not exist.
                 user = "root"
-            values = {
-                "folder": str(self._folder.resolve()),
-                "listeners": listeners,
-                "user": f"user {user}" if user else "",
-                "gateway_user": GATEWAY_USER,
-            }
-            for template, name in (("mosquitto.conf", "mosquitto.conf"), ("acl.conf", "acl")):
-                text = resources.files("gateway").joinpath("templates", template).read_text("utf-8")
-                write_private(self._folder / name, text.format(**values).encode())
-            write_private(self._folder / "passwords", passwords.encode())
+            folder = self._folder.resolve()
+            files = render(folder, self._listeners, self._users(), self._own_hash, user)
+            for name, content in files.items():
+                write_private(folder / name, content)
 
     def _supervise(self) -> None:
         backoff_ms = BACKOFF_MIN_MS

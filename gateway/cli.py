@@ -11,7 +11,7 @@ import typer
 
 import boards.emulated.cli
 import demo.cli
-from gateway import client_cli, run_cli
+from gateway import admin_cli, client_cli, order_cli, run_cli
 
 app = typer.Typer(
     name="bijli",
@@ -23,6 +23,9 @@ app.add_typer(run_cli.gateway, name="gateway")
 app.add_typer(run_cli.headend, name="headend")
 app.add_typer(client_cli.meter, name="meter")
 app.command("recharge")(client_cli.recharge)
+app.add_typer(order_cli.order, name="order")
+app.command("backup")(admin_cli.backup)
+app.command("restore")(admin_cli.restore)
 
 app.add_typer(boards.emulated.cli.app, name="board")
 app.add_typer(demo.cli.app, name="demo")

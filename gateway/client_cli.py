@@ -126,13 +126,14 @@ def show_meter(
     found = client.ask("GET", f"/api/meters/{meter_id}")
     balance = client.ask("GET", f"/api/meters/{meter_id}/balance")
     live = found["live"]
+    offset_s = found["settings"]["utc_offset_s"]
     facts = Table(box=None, show_header=False, pad_edge=False)
     for name, value in (
         ("meter", found["id"]),
         ("consumer", found["consumer"]),
         ("phone", found["phone"] or "-"),
         ("link", "online" if live.get("online") else "offline"),
-        ("last seen", _moment(live.get("last_seen_utc_ms"))),
+        ("last seen", moment(live.get("last_seen_utc_ms"), offset_s)),
         ("supply", live.get("state_words", "-")),
         ("credit", live.get("credit_words", "-")),
         ("power", _number(live.get("power_mw"), 1000, 1) + " W"),
@@ -163,12 +164,17 @@ def show_meter(
             f"  {words.rupees(entry['amount_mp'])} ₹ {entry['state']} {entry['id']}",
             highlight=False,
         )
+    orders = client.ask("GET", f"/api/meters/{meter_id}/orders", params={"limit": 5})
+    if orders:
+        console.print("\norders", style="bold")
+    for entry in orders:
+        console.print(f"  {words.order(entry)}: {entry['state']} {entry['id']}", highlight=False)
     events = client.ask("GET", f"/api/meters/{meter_id}/events", params={"limit": 10})
     if events:
         console.print("\nevents", style="bold")
     for event in events:
         console.print(
-            f"  {_moment(event['at_utc_s'] * 1000)}  {event['text']}",
+            f"  {moment(event['at_utc_s'] * 1000, offset_s)}  {event['text']}",
             highlight=False,
             soft_wrap=True,
         )
@@ -274,7 +280,10 @@ def _number(value: int | None, divisor: int, decimals: int) -> str:
     return "-" if value is None else f"{value / divisor:.{decimals}f}"
 
 
-def _moment(utc_ms: int | None) -> str:
+def moment(utc_ms: int | None, utc_offset_s: int) -> str:
+    """A time as the meter's clock shows it: 2026-01-05 13:30:00 +05:30."""
     if not utc_ms:
         return "-"
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(utc_ms // 1000))
+    sign, (hours, minutes) = "+" if utc_offset_s >= 0 else "-", divmod(abs(utc_offset_s) // 60, 60)
+    local = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(utc_ms // 1000 + utc_offset_s))
+    return f"{local} {sign}{hours:02d}:{minutes:02d}"

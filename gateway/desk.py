@@ -14,9 +14,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from firmware.link import codec
-from gateway import orders
+from gateway import kinds, orders
 from gateway.clock import Clock, wait_until
 from gateway.errors import GatewayError
+from gateway.meters import Meters
 from gateway.store import Store
 from gateway.thread import WorkerThread
 from gateway.writer import Writer
@@ -42,6 +43,7 @@ class Line:
 
     def __init__(self) -> None:
         self.online = False
+        self.sure = False  # heard from, and not only remembered by the broker
         self.in_flight = ""
         self.attempts = 0  # since the meter came online
         self.deadline_ms = 0
@@ -61,16 +63,16 @@ class Desk:
         store: Store,
         writer: Writer,
         publisher: Publisher,
-        key_of: Callable[[str], bytes | None],
-        on_sent: Callable[[str], None],
+        meters: Meters,
+        on_change: Callable[[list[str]], None],
     ) -> None:
-        """`on_sent(meter)` is called after an order was published."""
+        """`on_change` gets the ids of orders that were published or have expired."""
         self._clock = clock
         self._store = store
         self._writer = writer
         self._publisher = publisher
-        self._key_of = key_of
-        self._on_sent = on_sent
+        self._meters = meters
+        self._on_change = on_change
         self._lines: dict[str, Line] = {}
         self._changed: set[str] = set()
         self._lock = threading.Lock()
@@ -85,10 +87,16 @@ class Desk:
         """End; open orders stay in the database."""
         self._thread.stop()
 
-    def link(self, meter: str, online: bool) -> None:
-        """A meter connected (again) or is gone."""
+    def link(self, meter: str, online: bool, sure: bool = True) -> None:
+        """A meter connected (again) or is gone; not `sure`: the broker remembers it as connected.
+
+        A broker that was killed remembers what is no longer so: time is not held for that.
+        """
         with self._lock:
             line = self._lines.setdefault(meter, Line())
+            was_unsure, line.sure = line.online and not line.sure, sure
+            if online and was_unsure and sure:
+                return  # what was published when it was not sure was published
             line.online = online
             # A new connection may have lost what was under way: publish again at once.
             line.put_down()
@@ -124,6 +132,7 @@ class Desk:
     def _round(self) -> tuple[int | None, bool]:
         """Serve every meter whose turn it is; returns until when to wait, and whether to hold."""
         now_ms = self._clock.utc_ms()
+        expiry_ms = self._expire(now_ms)
         with self._lock:
             due = {
                 meter
@@ -136,9 +145,23 @@ class Desk:
             self._serve(meter, now_ms)
         with self._lock:
             waiting = [line for line in self._lines.values() if line.online and line.in_flight]
-            until_ms = min((line.deadline_ms for line in waiting), default=None)
-            hold = any(line.attempts <= HELD_ATTEMPTS for line in waiting)
-        return until_ms, hold
+            hold = any(line.sure and line.attempts <= HELD_ATTEMPTS for line in waiting)
+        times = [line.deadline_ms for line in waiting]
+        if expiry_ms is not None:
+            times.append(expiry_ms)
+        return min(times, default=None), hold
+
+    def _expire(self, now_ms: int) -> int | None:
+        """End what expired before it was sent; returns when the next order does."""
+        with self._store.reading() as connection:
+            expiry_ms = orders.next_expiry_ms(connection)
+        if expiry_ms is None or expiry_ms > now_ms:
+            return expiry_ms
+        expired = self._writer.write(lambda c: orders.expire(c, now_ms))
+        log.warning("%d orders expired before they were sent", len(expired))
+        self._on_change(expired)
+        with self._store.reading() as connection:
+            return orders.next_expiry_ms(connection)
 
     def _serve(self, meter: str, now_ms: int) -> None:
         with self._lock:
@@ -146,6 +169,7 @@ class Desk:
             if not line.online:
                 return
             in_flight, deadline_ms = line.in_flight, line.deadline_ms
+            attempt = line.attempts if in_flight else 0
         with self._store.reading() as connection:
             order = orders.next_open(connection, meter)
         if order is None:
@@ -155,11 +179,9 @@ class Desk:
         # Counter 0: answered `old`, goes out anew at once.
         if order.id == in_flight and order.counter and now_ms < deadline_ms:
             return
-        key = self._key_of(meter)
-        if key is None:  # cannot be: orders refer to registered meters
-            return
+        generation, key = self._meters.keys(meter).attempt(attempt)
         wanted = order
-        published = self._writer.write(lambda c: orders.mark_sent(c, wanted.id, now_ms))
+        published = self._writer.write(lambda c: orders.mark_sent(c, wanted.id, generation, now_ms))
         if published is None:  # cancelled in between
             self.changed(meter)
             return
@@ -170,7 +192,7 @@ class Desk:
             line.attempts += 1
             timeout_ms = ANSWER_TIMEOUT_MS << min(line.attempts - 1, BACKOFF_SHIFT_MAX)
             line.deadline_ms = now_ms + timeout_ms
-        message = codec.sign(key, meter, published.payload())
+        message = codec.sign(key, meter, self._payload(published, key, now_ms))
         if self._publisher.publish(codec.topic(meter, "order"), message, 1):
             log.info(
                 "%s: %s %s sent (counter %d, attempt %d)",
@@ -180,4 +202,12 @@ class Desk:
                 published.counter,
                 published.attempts,
             )
-            self._on_sent(meter)
+            self._on_change([order.id])
+
+    def _payload(self, order: orders.Open, key: bytes, now_ms: int) -> bytes:
+        """The bytes to sign and send."""
+        meters = self._meters
+        secret = meters.open(order.secret_sealed) if order.secret_sealed else None
+        salt = meters.salt(order.meter, order.members.get("generation", 0))
+        members = kinds.wire(order.kind, order.members, secret, key, salt, now_ms)
+        return kinds.payload(order.meter, order.id, order.counter, order.kind, members)

@@ -23,8 +23,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from firmware.core.records import ORDERED
 from firmware.link import codec
 from gateway import orders, tables
+from gateway.kinds import Asked
 from gateway.live import LiveBoard
 from gateway.messages import (
     Live,
@@ -60,8 +62,8 @@ class Listeners(Protocol):
     def order_changed(self, meter: str) -> None:
         """An order of a meter ended or must be sent anew."""
 
-    def link_changed(self, meter: str, online: bool) -> None:
-        """A meter connected or is gone."""
+    def link_changed(self, meter: str, online: bool, sure: bool) -> None:
+        """A meter connected or is gone; not `sure`: the broker only remembers it so."""
 
 
 class _Group:
@@ -72,9 +74,10 @@ class _Group:
         self.rows: dict[tuple[str, str, int], dict[str, Any]] = {}
         self.stored: dict[str, list[dict[str, Any]]] = {}
         self.acks: dict[tuple[str, str], tuple[int, int]] = {}
-        self.orders: dict[str, None] = {}
-        self.recharges: dict[str, None] = {}
-        self.links: list[tuple[str, bool]] = []
+        self.orders: dict[str, None] = {}  # meters with an order that changed
+        self.changed: dict[str, None] = {}  # ids of orders that changed
+        self.links: dict[str, tuple[bool, bool]] = {}  # (online, retained)
+        self.heard: set[str] = set()  # meters that said something after that
         self.live: list[tuple[str, Live]] = []
 
 
@@ -122,8 +125,10 @@ class Ingest:
                 self._refuse(connection, message, error, now_utc_ms)
         if group.rows:
             connection.execute(sa.insert(tables.records), list(group.rows.values()))
-        views = [orders.recharge_view(connection, recharge) for recharge in group.recharges]
-        return self._effects(group, views)
+        changed = list(group.changed)
+        recharges = orders.recharge_views(connection, tables.recharges.c.id.in_(changed))
+        others = orders.order_views(connection, tables.orders.c.id.in_(changed))
+        return self._effects(group, recharges, others)
 
     def quarantine(
         self, connection: Connection, message: Incoming, error: Exception, now_utc_ms: int
@@ -165,6 +170,8 @@ class Ingest:
         meter, leaf = codec.split_topic(message.topic)
         if not self._known(meter):
             raise codec.CodecError("meter", "is not registered")
+        if leaf != "link":
+            group.heard.add(meter)
         if leaf == "up":
             self._take_up(connection, group, meter, message)
         elif leaf == "live":
@@ -173,18 +180,14 @@ class Ingest:
             answer = decode_answer(message.payload)
             if orders.take_answer(connection, meter, answer, group.now_utc_ms):
                 group.orders[meter] = None
-                self._touch(connection, group, answer.id)
+                group.changed[answer.id] = None
         elif leaf == "link":
             if message.payload not in (b"online", b"offline"):
                 raise codec.CodecError("link", "must be online or offline")
-            group.links.append((meter, message.payload == b"online"))
+            group.links[meter] = (message.payload == b"online", message.retained)
+            group.heard.discard(meter)
         else:
             raise codec.CodecError("topic", "is not for the gateway")
-
-    def _touch(self, connection: Connection, group: _Group, order_id: str) -> None:
-        table = tables.recharges
-        if connection.execute(sa.select(table.c.id).where(table.c.id == order_id)).first():
-            group.recharges[order_id] = None
 
     def _take_up(
         self, connection: Connection, group: _Group, meter: str, message: Incoming
@@ -230,6 +233,13 @@ class Ingest:
             if seq > highest + 1:
                 log.warning("%s: records %d to %d are missing", meter, highest + 1, seq - 1)
                 _open_gap(connection, meter, store, highest + 1, seq - 1, group.now_utc_ms)
+                if highest == 0:
+                    # A journal that somebody else took the beginning of: another gateway, or we
+                    # before a restoration from a backup. The meter keeps it for 35 days.
+                    asked = Asked("resend", {"store": store, "seq": 0})
+                    new = orders.order_id("o-")
+                    orders.enqueue(connection, new, meter, asked, group.now_utc_ms)
+                    group.orders[meter] = None
             self._highest[meter, store] = seq
         group.rows[meter, store, seq] = {
             "meter": meter,
@@ -245,13 +255,13 @@ class Ingest:
         }
         group.stored.setdefault(meter, []).append(record)
         self.records += 1
-        if (
-            record["type"] == "credit"
-            and record["kind"] == "recharge"
-            and orders.take_credit(connection, meter, record, group.now_utc_ms)
-        ):
-            group.orders[meter] = None
-            group.recharges[record["id"]] = None
+        about_order = record["type"] in ORDERED
+        if about_order or (record["type"] == "event" and record["code"] in orders.EVENTS):
+            changed = orders.take_record(connection, meter, record, group.now_utc_ms)
+            if changed is not None:
+                group.changed[changed] = None
+            if changed is not None or not about_order:
+                group.orders[meter] = None
 
     def _highest_of(self, connection: Connection, meter: str, store: str) -> int:
         highest = self._highest.get((meter, store))
@@ -330,14 +340,20 @@ class Ingest:
             },
         )
 
-    def _effects(self, group: _Group, recharges: list[dict[str, Any]]) -> list[Effect]:
+    def _effects(
+        self, group: _Group, recharges: list[dict[str, Any]], others: list[dict[str, Any]]
+    ) -> list[Effect]:
         effects: list[Effect] = []
         now_ms = group.now_utc_ms
 
         def tell() -> None:
-            for meter, online in group.links:
-                self._live.link(meter, online, now_ms)
-                self._listeners.link_changed(meter, online)
+            for meter, (online, retained) in group.links.items():
+                self._live.link(meter, online and not retained, now_ms)
+                self._listeners.link_changed(meter, online, sure=not retained)
+            for meter in group.heard:
+                if not self._live.view(meter).get("online"):
+                    self._live.link(meter, True, now_ms)
+                    self._listeners.link_changed(meter, True, sure=True)
             for meter, records in group.stored.items():
                 self._live.records(meter, records, now_ms)
                 self._listeners.records_stored(meter)
@@ -352,6 +368,9 @@ class Ingest:
                     view["state"],
                 )
                 self._live.recharge(view)
+            for view in others:
+                log.info("%s: %s %s %s", view["meter"], view["kind"], view["id"], view["state"])
+                self._live.order(view)
             for meter in group.orders:
                 self._listeners.order_changed(meter)
 

@@ -1,12 +1,13 @@
 """What the page shows: present values of the meters, recent events, recharges. In memory only.
 
 Everything carries a version that grows with each change, so that a stream sends only what is new.
-Registers never go back here: the largest value of one boot is the floor (SPEC 2.2).
+A register that goes back is shown as it is said, and is an alarm (SPEC 2.2).
 Tests: host_tests/gateway/test_ingest.py.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from typing import Any
 from gateway import words
 from gateway.messages import Live
 
+log = logging.getLogger("gateway.live")
+
 RECENT_EVENTS = 50
-RECENT_RECHARGES = 20
+RECENT_ORDERS = 20
 
 
 class LiveBoard:
@@ -29,6 +32,8 @@ class LiveBoard:
         self._values: dict[str, Live] = {}
         self._events: deque[dict[str, Any]] = deque(maxlen=RECENT_EVENTS)
         self._recharges: dict[str, dict[str, Any]] = {}
+        self._orders: dict[str, dict[str, Any]] = {}
+        self.went_back: dict[str, str] = {}  # meter to what was seen
         self._listeners: list[Callable[[], None]] = []
 
     def listen(self, on_change: Callable[[], None]) -> Callable[[], None]:
@@ -56,8 +61,14 @@ class LiveBoard:
     def values(self, meter: str, live: Live, now_utc_ms: int) -> None:
         """Present values arrived."""
         before = self._values.get(meter)
-        if before is not None and (before.store, before.boot) == (live.store, live.boot):
-            live.import_wh = max(live.import_wh, before.import_wh)
+        if (
+            before is not None
+            and before.store == live.store
+            and (before.boot, before.up_s) <= (live.boot, live.up_s)
+            and live.import_wh < before.import_wh
+        ):
+            self.went_back[meter] = f"{before.import_wh} Wh to {live.import_wh} Wh"
+            log.error("%s: the register went back from %s", meter, self.went_back[meter])
         self._values[meter] = live
         self._change(
             meter,
@@ -75,6 +86,10 @@ class LiveBoard:
                 "reason_words": words.REASONS.get(live.reason, live.reason),
                 "credit": live.credit,
                 "credit_words": words.CREDITS[live.credit],
+                "arrears_mp": live.arrears_mp,
+                "arrears_rupees": words.rupees(live.arrears_mp),
+                "emergency_rupees": words.rupees(live.emergency_limit_mp),
+                "emergency_limit_mp": live.emergency_limit_mp,
                 "grace_s": live.grace_s,
                 "earliest_cut_utc_s": live.earliest_cut_utc_s,
                 "tariff": f"{live.tariff} v{live.tariff_version}",
@@ -137,19 +152,27 @@ class LiveBoard:
 
     def recharge(self, view: dict[str, Any]) -> None:
         """A recharge is new or changed its state."""
-        with self._lock:
-            self._version += 1
-            self._recharges.pop(view["id"], None)
-            self._recharges[view["id"]] = {
+        balance_mp = view["balance_mp"]
+        self._renew(
+            self._recharges,
+            {
                 **view,
                 "amount_rupees": words.rupees(view["amount_mp"]),
-                "balance_rupees": None
-                if view["balance_mp"] is None
-                else words.rupees(view["balance_mp"]),
-                "version": self._version,
-            }
-            while len(self._recharges) > RECENT_RECHARGES:
-                del self._recharges[next(iter(self._recharges))]
+                "balance_rupees": None if balance_mp is None else words.rupees(balance_mp),
+            },
+        )
+
+    def order(self, view: dict[str, Any]) -> None:
+        """An order other than a recharge is new or changed its state."""
+        self._renew(self._orders, {**view, "text": words.order(view)})
+
+    def _renew(self, recent: dict[str, dict[str, Any]], view: dict[str, Any]) -> None:
+        with self._lock:
+            self._version += 1
+            recent.pop(view["id"], None)
+            recent[view["id"]] = {**view, "version": self._version}
+            while len(recent) > RECENT_ORDERS:
+                del recent[next(iter(recent))]
         self._tell()
 
     def last_values(self, meter: str) -> Live | None:
@@ -168,6 +191,7 @@ class LiveBoard:
                 "meters": [m for m in self._meters.values() if m["version"] > version],
                 "events": [e for e in self._events if e["version"] > version],
                 "recharges": [r for r in self._recharges.values() if r["version"] > version],
+                "orders": [o for o in self._orders.values() if o["version"] > version],
             }
 
     def _change(self, meter: str, change: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from firmware.core.records import RESULTS
 from firmware.link import codec
 
 T = TypeVar("T")
@@ -56,6 +57,9 @@ class Live(Struct):
     tariff_version: U32
     waiting: U32
     firmware: Word
+    # Members of later firmwares: a meter without them has none of it.
+    arrears_mp: I64 = 0
+    emergency_limit_mp: I64 = 0
 
 
 class Answer(Struct):
@@ -64,7 +68,7 @@ class Answer(Struct):
     v: Literal[1]
     id: Annotated[str, Meta(min_length=1, max_length=36)]
     counter: U32
-    result: Literal["accepted", "old", "range", "malformed", "unsupported", "expired"]
+    result: Literal[RESULTS]  # type: ignore[valid-type]
     balance_mp: I64 | None = None
     highest: Annotated[int, Meta(ge=0, le=codec.COUNTER_MAX)] = 0
     field: Word = ""

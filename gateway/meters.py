@@ -1,27 +1,34 @@
 """The register of meters: who they are, their keys and settings, and their provisioning document.
 
-Keys are opened once at the start and live in memory; the database holds them sealed. The
-configuration's ranges are the firmware's own (`firmware.core.config`), so that no meter is ever
-provisioned with a document that it would refuse. Tests: host_tests/gateway/test_api.py.
+Keys are opened at the start and after each change and live in memory; the database holds them
+sealed. A meter's keys and broker passwords come in generations. The next one of each is made ahead,
+from the secret file: so a gateway restored from a backup can go on with a meter that was changed
+once since. The configuration's ranges are the firmware's own (`firmware.core.config`), so that no
+meter is ever provisioned with a document that it would refuse.
+Tests: host_tests/gateway/test_api.py, test_keys.py.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from firmware.core.config import Config, ConfigError
+from firmware.core.sealing import SALT_BYTES, next_key
 from firmware.credit.tariff import TariffError
 from firmware.credit.tariff import parse as parse_tariff
 from firmware.link import codec
 from gateway import tables
-from gateway.broker import Address, password_hash
+from gateway.broker import Address
+from gateway.broker_files import User, password_hash
 from gateway.errors import Conflict, FieldError, NotFound
 from gateway.messages import encode_sorted
 from gateway.store import Store
@@ -29,6 +36,8 @@ from gateway.vault import Vault
 from gateway.writer import Writer
 
 KEY_BYTES = 32
+PASSWORD_BYTES = 24
+TRIES_PER_KEY = 2
 CONSUMER_MAX = 80
 SANCTIONED_LOAD_MIN_W = 100
 SANCTIONED_LOAD_MAX_W = 100_000
@@ -60,6 +69,34 @@ class Registration:
     rules: dict[str, Any]
 
 
+class Keys(NamedTuple):
+    """A meter's keys: `generation` is the present one's number."""
+
+    generation: int
+    current: bytes
+    old: bytes | None
+    following: bytes
+    unsure: bool
+
+    def attempt(self, number: int) -> tuple[int, bytes]:
+        """(generation, key) to sign with at the attempt `number` (from 0) to reach a meter.
+
+        While it is not proven which one the meter has, the others get their turn: the old one after
+        a change, the next one after a restoration from a backup.
+        """
+        tries = [(self.generation, self.current)]
+        if self.old is not None:
+            tries.append((self.generation - 1, self.old))
+        if self.unsure:
+            tries.append((self.generation + 1, self.following))
+        return tries[number // TRIES_PER_KEY % len(tries)]
+
+
+def broker_user(meter: str, generation: int) -> str:
+    """The broker's user name of a meter: its id, and from the first change of password on .N."""
+    return f"{meter}.{generation}" if generation else meter
+
+
 class Meters:
     """All registered meters."""
 
@@ -69,14 +106,78 @@ class Meters:
         self._writer = writer
         self._vault = vault
         self._broker = broker
-        self._keys: dict[str, bytes] = {}
+        self._keys: dict[str, Keys] = {}
+        self._next_hashes: dict[str, str] = {}  # made, but perhaps not in the database yet
         with store.reading() as connection:
-            for row in connection.execute(sa.select(*tables.meters.c["id", "key_sealed"])):
-                self._keys[row.id] = vault.open(row.key_sealed)
+            for row in connection.execute(sa.select(tables.meters)):
+                self._take(row)
+
+    def refresh(self, meter: str) -> bool:
+        """Read keys and broker access anew after a commit; True if the broker's users changed."""
+        return self._take(self._row(meter))
+
+    def _take(self, row: sa.Row[Any]) -> bool:
+        """Hold a row's keys; make what the next generations lack. True if that was a password."""
+        meter = row.id
+        current = self._vault.open(row.key_sealed)
+        following = next_key(current, self.salt(meter, row.key_generation + 1))
+        self._keys[meter] = Keys(
+            row.key_generation,
+            current,
+            self._vault.open(row.key_old_sealed) if row.key_old_sealed else None,
+            following,
+            bool(row.key_unsure),
+        )
+        missing: dict[str, Any] = {}
+        if row.key_next_sealed is None:
+            missing["key_next_sealed"] = self._vault.seal(following)
+        if row.broker_next_hash is None:
+            password = self.broker_password(meter, row.broker_generation + 1)
+            missing["broker_next_hash"] = self._next_hashes[meter] = password_hash(password)
+        if missing:
+            table = tables.meters
+            generations = (row.key_generation, row.broker_generation)
+
+            def complete(connection: Connection) -> None:
+                connection.execute(
+                    sa.update(table)
+                    .where(
+                        table.c.id == meter,
+                        table.c.key_generation == generations[0],
+                        table.c.broker_generation == generations[1],
+                    )
+                    .values(missing)
+                )
+
+            self._writer.submit(complete)
+        return "broker_next_hash" in missing
+
+    def salt(self, meter: str, generation: int) -> bytes:
+        """The salt of the change to the key of a generation."""
+        return self._vault.derive("key salt", meter, generation)[:SALT_BYTES]
+
+    def broker_password(self, meter: str, generation: int) -> str:
+        """The broker password of a generation from 1 on; the first one is not kept anywhere."""
+        secret = self._vault.derive("broker password", meter, generation)[:PASSWORD_BYTES]
+        return base64.urlsafe_b64encode(secret).decode()
+
+    def seal(self, members: dict[str, Any]) -> bytes:
+        """Secret members of an order, for the database."""
+        return self._vault.seal(json.dumps(members).encode())
+
+    def open(self, sealed: bytes) -> dict[str, Any]:
+        """What `seal` took."""
+        return dict(json.loads(self._vault.open(sealed)))
 
     def key(self, meter: str) -> bytes | None:
-        """The key of a registered meter, None for any other name."""
-        return self._keys.get(meter)
+        """The present key of a registered meter, None for any other name."""
+        keys = self._keys.get(meter)
+        return None if keys is None else keys.current
+
+    def keys(self, meter: str) -> Keys:
+        """All keys of a registered meter. Raises NotFound."""
+        self.check(meter)
+        return self._keys[meter]
 
     def check(self, meter: str) -> None:
         """Raises NotFound unless the meter is registered."""
@@ -87,11 +188,30 @@ class Meters:
         """The registered meters, sorted."""
         return sorted(self._keys)
 
-    def broker_users(self) -> dict[str, str]:
-        """Broker user name to password hash."""
+    def broker_generation(self, meter: str) -> int:
+        """The generation of a meter's broker password that is in use."""
+        return int(self._row(meter).broker_generation)
+
+    def rules(self, meter: str) -> SimpleNamespace:
+        """The rules and settings that the meter has, as attributes."""
+        settings = json.loads(self._row(meter).settings)
+        return SimpleNamespace(**{**settings, **settings["rules"]})
+
+    def _row(self, meter: str) -> sa.Row[Any]:
+        table = tables.meters
         with self._store.reading() as connection:
-            query = sa.select(*tables.meters.c["id", "broker_hash"])
-            return {row.id: row.broker_hash for row in connection.execute(query)}
+            row = connection.execute(sa.select(table).where(table.c.id == meter)).first()
+        if row is None:
+            raise NotFound("meter", meter)
+        return row
+
+    def broker_users(self) -> list[User]:
+        """The meters' users at the broker: the present and the next one of each.
+
+        A meter that got a new password tries both until one works: the broker takes both.
+        """
+        with self._store.reading() as connection:
+            return broker_users(connection, self._next_hashes)
 
     def register(self, asked: Registration, now_utc_ms: int) -> dict[str, Any]:
         """Register a meter and return its provisioning document, the only time that it exists.
@@ -100,7 +220,7 @@ class Meters:
         the same id and version is known. Nothing is changed then.
         """
         key = secrets.token_bytes(KEY_BYTES)
-        password = secrets.token_urlsafe(24)
+        password = secrets.token_urlsafe(PASSWORD_BYTES)
         document = self._document(asked, key, password)
         row = {
             "id": asked.meter,
@@ -108,7 +228,12 @@ class Meters:
             "phone": asked.phone,
             "sanctioned_load_w": asked.sanctioned_load_w,
             "key_sealed": self._vault.seal(key),
+            "key_next_sealed": None,
+            "key_generation": 0,
+            "key_unsure": 0,
             "broker_hash": password_hash(password),
+            "broker_generation": 0,
+            "broker_next_hash": password_hash(self.broker_password(asked.meter, 1)),
             "counter": 0,
             "opening_balance_mp": asked.opening_balance_mp,
             "tariff_id": asked.tariff["id"],
@@ -127,7 +252,7 @@ class Meters:
             connection.execute(sa.insert(tables.meters), row)
 
         self._writer.write(insert)
-        self._keys[asked.meter] = key
+        self.refresh(asked.meter)
         return document
 
     def _document(self, asked: Registration, key: bytes, password: str) -> dict[str, Any]:
@@ -169,6 +294,20 @@ class Meters:
         document.update({name: getattr(checked, name) for name in SETTINGS})
         document["rules"] = {name: getattr(checked, name) for name in RULES}
         return document
+
+
+def broker_users(connection: Connection, next_hashes: dict[str, str]) -> list[User]:
+    """As `Meters.broker_users`; `next_hashes` fills in what the database lacks."""
+    table = tables.meters
+    users = []
+    for row in connection.execute(sa.select(table).order_by(table.c.id)):
+        for generation, hashed in (
+            (row.broker_generation, row.broker_hash),
+            (row.broker_generation + 1, row.broker_next_hash or next_hashes.get(row.id)),
+        ):
+            if hashed is not None:
+                users.append(User(broker_user(row.id, generation), row.id, hashed))
+    return users
 
 
 def check_tariff(document: dict[str, Any], field: str) -> None:

@@ -5,11 +5,11 @@ Numbers are strict integers whose refusal names the whole allowed range.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from gateway import meters, orders
+from gateway import kinds, meters
 
 LIMIT_MAX = 1_000
 UTC_S_MAX = 0xFFFFFFFF
@@ -47,6 +47,10 @@ if TYPE_CHECKING:  # for mypy they are what they hold
     SanctionedLoad: TypeAlias = int
     OpeningBalance: TypeAlias = int
     Amount: TypeAlias = int
+    AmountOrNone: TypeAlias = int
+    Share: TypeAlias = int
+    Sequence: TypeAlias = int
+    ClockTime: TypeAlias = int
     UtcSeconds: TypeAlias = int
     Since: TypeAlias = int
     Until: TypeAlias = int
@@ -56,9 +60,13 @@ else:
         meters.SANCTIONED_LOAD_MIN_W, meters.SANCTIONED_LOAD_MAX_W, "Sanctioned load in W"
     )
     OpeningBalance = integer(
-        -orders.AMOUNT_MAX_MP, orders.AMOUNT_MAX_MP, "Opening balance in milli-paise"
+        -kinds.AMOUNT_MAX_MP, kinds.AMOUNT_MAX_MP, "Opening balance in milli-paise"
     )
-    Amount = integer(orders.AMOUNT_MIN_MP, orders.AMOUNT_MAX_MP, "Amount in milli-paise")
+    Amount = integer(kinds.AMOUNT_MIN_MP, kinds.AMOUNT_MAX_MP, "Amount in milli-paise")
+    AmountOrNone = integer(0, kinds.AMOUNT_MAX_MP, "Amount in milli-paise, 0 for none")
+    Share = integer(0, kinds.SHARE_MAX, "Per cent of each recharge")
+    Sequence = integer(0, 0xFFFFFFFF, "Number of a record")
+    ClockTime = integer(kinds.CLOCK_MIN_UTC_S, kinds.CLOCK_MAX_UTC_S, "UTC seconds since 1970")
     UtcSeconds = integer(1, UTC_S_MAX, "UTC seconds since 1970")
     Since = integer(0, UTC_S_MAX, "UTC seconds, inclusive", digits=True)
     Until = integer(0, UTC_S_MAX, "UTC seconds, exclusive", digits=True)
@@ -148,6 +156,120 @@ class NewTariff(Strict):
 
     document: dict[str, Any] = Field(description="Tariff document, docs/SPEC.md section 3")
     expires_utc_s: UtcSeconds | None = None
+
+
+class TariffOrder(NewTariff):
+    """As POST /api/meters/{meter}/tariff."""
+
+    kind: Literal["tariff"]
+
+
+class SettingsOrder(Strict):
+    """Settings to change, one or more, all or none."""
+
+    kind: Literal["settings"]
+    document: dict[str, Any] = Field(
+        description="Names and values; which ones and their ranges: docs/SPEC.md section 6"
+    )
+    expires_utc_s: UtcSeconds | None = None
+
+
+class RelayOrder(Strict):
+    """Switch the supply. `disconnected` needs `expires_utc_s`."""
+
+    kind: Literal["relay"]
+    state: Literal["connected", "disconnected"]
+    expires_utc_s: UtcSeconds | None = None
+
+
+class ArrearsOrder(Strict):
+    """Arrears to be paid by a share of each recharge."""
+
+    kind: Literal["arrears"]
+    amount_mp: Amount
+    share_percent: Share
+
+
+class EmergencyOrder(Strict):
+    """Emergency credit: how far below zero the balance may go; 0 ends it."""
+
+    kind: Literal["emergency"]
+    limit_mp: AmountOrNone
+
+
+class KeyOrder(Strict):
+    """A new key for the meter."""
+
+    kind: Literal["key"]
+
+
+class LinkBroker(Strict):
+    """What changes of the broker; the rest stays."""
+
+    host: str | None = None
+    port: int | None = None
+    ca: str | None = Field(None, description="Certificate of the authority, PEM; empty: no TLS")
+    new_password: bool = Field(False, description="The gateway makes new credentials")
+
+
+class NewWifi(Strict):
+    """Another network."""
+
+    ssid: str = Field(description="1 to 32 characters")
+    password: str = Field(description="0 to 63 characters; empty for an open network")
+
+
+class LinkOrder(Strict):
+    """Other link settings. The meter keeps the old ones until the new ones worked."""
+
+    kind: Literal["link"]
+    wifi: NewWifi | None = None
+    broker: LinkBroker | None = None
+
+
+class ClockOrder(Strict):
+    """Permit a large step of the meter's clock; without `utc_s` to the gateway's time."""
+
+    kind: Literal["clock"]
+    utc_s: ClockTime | None = None
+
+
+class ResendOrder(Strict):
+    """Have a meter send the records of a store above `seq` again."""
+
+    kind: Literal["resend"]
+    store: str = Field(pattern="^[0-9a-f]{8}$", description="8 hex digits")
+    seq: Sequence
+
+
+NewOrder: TypeAlias = (
+    TariffOrder
+    | SettingsOrder
+    | RelayOrder
+    | ArrearsOrder
+    | EmergencyOrder
+    | KeyOrder
+    | LinkOrder
+    | ClockOrder
+    | ResendOrder
+)
+KINDS = ("tariff", "settings", "relay", "arrears", "emergency", "key", "link", "clock", "resend")
+
+
+class Order(BaseModel):
+    """An order and what became of it. Secrets are not shown."""
+
+    id: str
+    meter: str
+    kind: str
+    members: dict[str, Any]
+    state: str = Field(description="queued, sent, done, refused, cancelled or expired")
+    result: str = Field(description="The meter's answer, docs/SPEC.md section 2.4")
+    field: str
+    balance_mp: int | None
+    counter: int = Field(description="The order's counter, 0 before the next publication")
+    attempts: int
+    times: dict[str, int] = Field(description="UTC ms at which it was queued, sent, ended")
 
 
 class Recharge(BaseModel):

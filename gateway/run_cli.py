@@ -154,7 +154,7 @@ def run_gateway(
         if tls_port:
             if tls_cert is None or tls_key is None:
                 raise StartError("--tls-port needs --tls-cert and --tls-key")
-            tls = TlsListener(tls_port, tls_cert.resolve(), tls_key.resolve())
+            tls = TlsListener(broker_host, tls_port, tls_cert.resolve(), tls_key.resolve())
         external = None
         if external_broker:
             host, port = split_address(external_broker, "--external-broker")

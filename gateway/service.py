@@ -6,7 +6,6 @@ Tests: host_tests/gateway/test_service.py, test_crash.py, test_conducted.py.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -14,7 +13,7 @@ import socket
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import sqlalchemy as sa
 import uvicorn
@@ -25,6 +24,7 @@ from gateway.broker import Address, Broker, TlsListener, free_port
 from gateway.clock import Clock
 from gateway.desk import Desk
 from gateway.errors import StartError
+from gateway.folder import lock, secret_path
 from gateway.ingest import SUBSCRIPTIONS, Ingest, load_recent
 from gateway.live import LiveBoard
 from gateway.meters import Meters
@@ -37,9 +37,7 @@ from gateway.writer import Writer
 
 log = logging.getLogger("gateway")
 
-SECRET_FILE = "secret/meter-keys.secret"
 RUN_FILE = "run.json"
-LOCK_FILE = "lock"
 START_TIMEOUT_S = 20
 RECENT = 20
 WILDCARDS = ("0.0.0.0", "::", "")
@@ -97,7 +95,7 @@ class Gateway:
     def _start(self) -> None:
         settings, clock = self._settings, self._clock
         settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._undo.append(_lock(settings.folder).close)
+        self._undo.append(lock(settings.folder).close)
         before = _read_run_file(settings.folder)
         token = auth.read_token(settings.token_file)
         listening = _listen(settings, before, token)
@@ -106,7 +104,7 @@ class Gateway:
         store = open_store(settings.folder)
         self._undo.append(store.close)
         self.store = store
-        secret = settings.secret_file or settings.folder / SECRET_FILE
+        secret = secret_path(settings.folder, settings.secret_file)
         vault = Vault(secret, may_create=not _has_meters(store))
 
         self.writer = Writer(clock, store)
@@ -125,7 +123,7 @@ class Gateway:
         )
         self.time = TimeService(clock, self.meters.key, self.transport.publish)
         self.desk = Desk(
-            clock, store, self.writer, self.transport, self.meters.key, self._order_sent
+            clock, store, self.writer, self.transport, self.meters, self._orders_changed
         )
         self._undo.append(self.desk.stop)
         self.ingest = Ingest(
@@ -200,9 +198,12 @@ class Gateway:
             ):
                 self.live.add_meter(row.id, row.consumer)
                 self.live.restore(row.id, load_recent(connection, row.id, RECENT))
-            views = orders.recharge_views(connection, sa.true(), RECENT)
-        for view in reversed(views):
+            recharges = orders.recharge_views(connection, sa.true(), RECENT)
+            others = orders.order_views(connection, sa.true(), RECENT)
+        for view in reversed(recharges):
             self.live.recharge(view)
+        for view in reversed(others):
+            self.live.order(view)
 
     def _serve(self, listening: socket.socket, token: str) -> None:
         app = api.make_app(
@@ -258,14 +259,16 @@ class Gateway:
         if not connected and not self._closing.is_set():
             self.desk.broker_lost()
 
-    def _order_sent(self, meter: str) -> None:
+    def _orders_changed(self, ids: list[str]) -> None:
         with self.store.reading() as connection:
-            recharges = tables.recharges.c
-            where = (recharges.meter == meter) & (recharges.state == "sent")
-            views = orders.recharge_views(connection, where)
-        for view in reversed(views):
+            recharges = orders.recharge_views(connection, tables.recharges.c.id.in_(ids))
+            others = orders.order_views(connection, tables.orders.c.id.in_(ids))
+        for view in recharges:
             self.live.recharge(view)
-        self._wake_upstream()
+        for view in others:
+            self.live.order(view)
+        if recharges:
+            self._wake_upstream()
 
     def _wake_upstream(self) -> None:
         if self.upstream is not None:
@@ -285,10 +288,12 @@ class Gateway:
 
     def order_changed(self, meter: str) -> None:
         self._wake_upstream()
+        if self.meters.refresh(meter) and self.broker is not None:
+            self.broker.reload()
         self.desk.changed(meter)
 
-    def link_changed(self, meter: str, online: bool) -> None:
-        self.desk.link(meter, online)
+    def link_changed(self, meter: str, online: bool, sure: bool) -> None:
+        self.desk.link(meter, online, sure)
 
     def health(self) -> dict[str, Any]:
         """What works and what does not, in numbers and in words."""
@@ -300,6 +305,7 @@ class Gateway:
                 sa.select(sa.func.count()).select_from(tables.quarantine)
             ).scalar_one()
             open_orders = sum(orders.open_counts(connection).values())
+            blocked = orders.blocked_counts(connection)
         alarms = []
         if not self.transport.connected:
             alarms.append("no connection to the broker")
@@ -311,6 +317,13 @@ class Gateway:
             alarms.append(f"{gaps} gaps in meters' records")
         if quarantined:
             alarms.append(f"{quarantined} messages in quarantine")
+        for meter, count in blocked.items():
+            alarms.append(
+                f"{meter} lost ledger records and takes no credit, {count} orders wait: "
+                f"bijli meter resync {meter}"
+            )
+        for meter, step in self.live.went_back.items():
+            alarms.append(f"{meter}: the register went back from {step}")
         for meter, count in self.audit.mismatches.items():
             alarms.append(f"{meter}: {count} records whose balance is not the recomputed one")
         upstream: dict[str, Any] = {"configured": self.upstream is not None}
@@ -349,17 +362,6 @@ class Gateway:
             "gaps": gaps,
             "upstream": upstream,
         }
-
-
-def _lock(folder: Path) -> IO[str]:
-    """Hold the folder for this process. Raises StartError if another gateway has it."""
-    file = (folder / LOCK_FILE).open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise StartError(f"another gateway is running on {folder}") from error
-    return file
 
 
 def _read_run_file(folder: Path) -> dict[str, Any]:

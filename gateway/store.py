@@ -65,7 +65,7 @@ def open_store(folder: Path) -> Store:
         state = "is empty" if path.exists() else "is missing"
         raise StoreError(
             f"the database {path} {state}, but {marker.name} says that there was one. Restore it "
-            "from a backup. Only to start anew with nothing, remove the marker file"
+            "(bijli restore). Only to start anew with nothing, remove the marker file"
         )
     writer = _engine(path, writes=True)
     try:

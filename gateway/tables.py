@@ -24,7 +24,14 @@ meters = Table(
     Column("phone", Text),
     Column("sanctioned_load_w", Integer, nullable=False),
     Column("key_sealed", LargeBinary, nullable=False),
+    # The keys of one generation before, as long as the meter may still need it, and of the next.
+    Column("key_generation", Integer, nullable=False),
+    Column("key_old_sealed", LargeBinary),
+    Column("key_next_sealed", LargeBinary),
+    Column("key_unsure", Integer, nullable=False),  # 1: restored, the meter may be one ahead
     Column("broker_hash", Text, nullable=False),
+    Column("broker_generation", Integer, nullable=False),
+    Column("broker_next_hash", Text),
     Column("counter", Integer, nullable=False),  # the highest that was ever used in an order
     Column("opening_balance_mp", Integer, nullable=False),
     Column("tariff_id", Text, nullable=False),
@@ -90,11 +97,17 @@ orders = Table(
     Column("meter", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("members", Text, nullable=False),
+    Column("secret_sealed", LargeBinary),  # members that only the meter may read, JSON
+    Column("expires_utc_s", Integer),
     Column("state", Text, nullable=False),
     Column("counter", Integer, nullable=False),  # 0: the next publication takes a new one
+    Column("key_generation", Integer, nullable=False),  # under which this counter was published
     Column("attempts", Integer, nullable=False),
     Column("result", Text, nullable=False),
     Column("field", Text, nullable=False),
+    Column("balance_mp", Integer),
+    Column("idempotency_key", Text, unique=True),
+    Column("request_digest", Text, nullable=False),
     Column("created_utc_ms", Integer, nullable=False),
     Column("sent_utc_ms", Integer),
     Column("ended_utc_ms", Integer),

@@ -40,6 +40,7 @@ class Incoming(NamedTuple):
     qos: int
     mid: int
     session: int
+    retained: bool = False
 
 
 class Transport:
@@ -188,7 +189,14 @@ class Transport:
             self._client.ack(message.mid, message.qos)
             return
         self._on_message(
-            Incoming(topic, bytes(message.payload), message.qos, message.mid, self.session)
+            Incoming(
+                topic,
+                bytes(message.payload),
+                message.qos,
+                message.mid,
+                self.session,
+                message.retain,
+            )
         )
 
 

@@ -131,6 +131,27 @@ def _event(code: int, detail: int) -> str:
     return texts.get(code, f"event {code} ({detail})")
 
 
+def order(view: dict[str, Any]) -> str:
+    """What an order asks for, in words."""
+    kind, members = view["kind"], view["members"]
+    if kind == "relay":
+        return "supply on" if members["state"] == "connected" else "supply off"
+    if kind == "tariff":
+        return (
+            f"tariff {members['document'].get('id')} version {members['document'].get('version')}"
+        )
+    if kind == "settings":
+        changes = sorted(members["document"].items())
+        return "settings: " + ", ".join(f"{name} {value}" for name, value in changes)
+    if kind == "arrears":
+        return f"arrears of {rupees(members['amount_mp'])} rupees, {members['share_percent']} %"
+    if kind == "emergency":
+        return f"emergency credit of {rupees(members['limit_mp'])} rupees"
+    if kind == "link":
+        return "new " + " and ".join(name for name in ("wifi", "broker") if name in members)
+    return ORDERS.get(kind, kind)
+
+
 def describe(record: dict[str, Any]) -> str:
     """One line for a record of a meter, "" for those that are no news (load profile)."""
     kind = record["type"]

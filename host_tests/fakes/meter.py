@@ -11,6 +11,7 @@ import threading
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from firmware.core.sealing import next_key, unseal
 from firmware.credit.account import Account
 from firmware.link import codec
 
@@ -33,6 +34,24 @@ class FakeMeter:
         self.acked = 0
         self.highest = 0
         self.answers = {}
+        self.kinds = (
+            "recharge",
+            "tariff",
+            "settings",
+            "relay",
+            "arrears",
+            "emergency",
+            "key",
+            "link",
+            "clock",
+            "resync",
+            "resend",
+        )
+        self.old_key = None  # after a change, until the new one was used
+        self.forged = 0
+        self.ledger_lost = False
+        self.link = []  # settings of link orders
+        self.answers_lost = 0  # so many answers are not sent
         self.orders = []  # every order that arrived, as a dict
         self.times = []
         self.acks = []
@@ -108,11 +127,10 @@ class FakeMeter:
             "type": type_,
             **members,
         }
-        if type_ not in ("period", "order"):
+        if type_ != "period":
             record.setdefault("import_wh", self.import_wh)
         self.account.apply(record)
-        if type_ != "order":
-            record.setdefault("balance_mp", self.account.balance_mp(self.import_wh))
+        record.setdefault("balance_mp", self.account.balance_mp(self.import_wh))
         with self.changed:
             self.journal.append(record)
         return record
@@ -226,13 +244,17 @@ class FakeMeter:
         elif leaf == "order":
             self._take_order(message.payload)
         elif leaf == "time":
-            payload = codec.open_signed(self.key, self.id, message.payload)
+            payload = self._open(message.payload)
             self.times.append(codec.check_time(payload, self._nonce))
         with self.changed:
             self.changed.notify_all()
 
     def _take_order(self, message):
-        payload = codec.open_signed(self.key, self.id, message)
+        try:
+            payload = self._open(message)
+        except codec.CodecError:
+            self.forged += 1
+            return
         order = codec.check_order(self.id, payload)
         self.orders.append(order)
         if self.deaf:
@@ -240,15 +262,38 @@ class FakeMeter:
         answer = self.answers.get(order["id"])
         if answer is None:
             answer = self._decide(order)
-        self.send("answer", codec.encode(answer))
+        answer = {**answer, "counter": order["counter"]}
+        if self.answers_lost:
+            self.answers_lost -= 1
+        else:
+            self.send("answer", codec.encode(answer))
         if self.send_records:
             self.flush(wait=False)
+
+    def _open(self, message):
+        """What a signed message holds; the first one under a new key drops the old (SPEC 2.8)."""
+        if self.old_key is not None:
+            try:
+                return codec.open_signed(self.old_key, self.id, message)
+            except codec.CodecError:
+                payload = codec.open_signed(self.key, self.id, message)
+            self.old_key = None
+            self.event(1037, 1)
+            return payload
+        return codec.open_signed(self.key, self.id, message)
 
     def _decide(self, order):
         answer = {"v": 1, "id": order["id"], "counter": order["counter"]}
         if order["counter"] <= self.highest:
             answer.update(result="old", highest=self.highest)
             return answer
+        if order["kind"] not in self.kinds:
+            answer.update(result="unsupported")
+            return answer
+        if self.ledger_lost and order["kind"] == "recharge":
+            answer.update(result="resync_needed", highest=self.highest)
+            return answer
+        common = {"id": order["id"], "counter": order["counter"]}
         if order["kind"] == "recharge":
             if not 1 <= order["amount_mp"] <= codec.AMOUNT_MAX_MP:
                 answer.update(result="range", field="amount_mp")
@@ -260,11 +305,29 @@ class FakeMeter:
                 counter=order["counter"],
                 amount_mp=order["amount_mp"],
             )
-        elif order["kind"] == "tariff":
-            self.record("tariff", document=order["document"])
+        elif order["kind"] == "settings":
+            self.record("settings", document=order["document"], **common)
+        elif order["kind"] == "arrears":
+            share = order["share_percent"]
+            self.record("arrears", amount_mp=order["amount_mp"], share_percent=share, **common)
+        elif order["kind"] == "emergency":
+            self.record("emergency", limit_mp=order["limit_mp"], **common)
+        elif order["kind"] == "resync":
+            self.ledger_lost = False
+            self.record("resync", document=order["document"], **common)
+            self.event(1033)
         else:
-            answer.update(result="unsupported")
-            return answer
+            if order["kind"] == "tariff":
+                self.record("tariff", document=order["document"])
+            self.record("order", kind=order["kind"], result="accepted", **common)
+        if order["kind"] == "key":
+            self.old_key = self.key
+            self.key = next_key(self.key, bytes.fromhex(order["salt"]))
+        elif order["kind"] == "link":
+            self.link.append(json.loads(unseal(self.key, order["sealed"])))
+        elif order["kind"] == "resend" and order["store"] == self.store:
+            # As from the beginning: what lies behind `seq` is sent and acknowledged once more.
+            self.acked = min(self.acked, order["seq"])
         self.highest = order["counter"]
         answer.update(
             result="accepted",

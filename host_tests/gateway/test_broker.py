@@ -9,7 +9,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from gateway.broker import password_hash
+from gateway.broker_files import User, password_hash
 from host_tests.fakes.meter import FakeMeter
 
 WAIT_S = 20
@@ -172,7 +172,9 @@ def test_an_external_broker(make_bench, bench, tmp_path):
     bench.gateway.transport.stop()
     second.start()
     document = second.register("JH-0007")
-    bench.gateway.broker._users = lambda: {"JH-0007": password_hash(document["broker"]["password"])}
+    bench.gateway.broker._users = lambda: [
+        User("JH-0007", "JH-0007", password_hash(document["broker"]["password"]))
+    ]
     bench.gateway.broker.reload()
     meter = FakeMeter(document)
     second.meters.append(meter)
@@ -192,7 +194,7 @@ def test_tls_listener(make_bench, tmp_path):
     certificate, key = certificate_files(tmp_path / "right")
     other, _ = certificate_files(tmp_path / "wrong")
     port = free_port("127.0.0.1")
-    bench = make_bench(tls=TlsListener(port, certificate, key)).start()
+    bench = make_bench(tls=TlsListener("127.0.0.1", port, certificate, key)).start()
     document = bench.register()
     document["broker"]["port"] = port
     meter = FakeMeter(document)

@@ -145,16 +145,18 @@ def test_wrong_balance_is_found(bench):
     assert balance["first_mismatch"]["seq"] == record["seq"]
 
 
-def test_live_values_and_their_floor(bench):
+def test_a_register_that_goes_back_is_an_alarm(bench):
     meter = bench.meter()
     meter.flush()
     meter.send_live(import_wh=500)
     meter.send_live(import_wh=499, power_mw=7)
     bench.until(lambda: bench.gateway.live.view("JH-0001").get("power_mw") == 7)
     view = bench.get("/api/meters/JH-0001")["live"]
-    assert view["import_wh"] == 500
+    assert view["import_wh"] == 499
     assert view["online"] is True
     assert view["state_words"] == "supply on"
+    alarms = bench.get("/api/health")["alarms"]
+    assert "JH-0001: the register went back from 500 Wh to 499 Wh" in alarms
 
 
 def test_bad_live_values_are_counted_and_change_nothing(bench):
