@@ -12,6 +12,7 @@ from host_tests.fakes.documents import meter_config
 from toolchain import locate
 
 DAYS = 35
+ESP32_HEAP = "110k"
 HEAP_KB = (32, 512)  # where the smallest heap is looked for
 
 
@@ -73,7 +74,7 @@ def boot(quick: bool, folder: Path) -> Group:
                 if "MemoryError" not in str(error) and "memory" not in str(error):
                     raise
                 low = middle + 1
-        return low
+        return low - round(start(image)["own"] / 1024)
 
     full, empty = alternate(3 if quick else 15, *(lambda i=i: start(i) for i in images))
     name = f"with {records:,} records"
@@ -85,15 +86,21 @@ def boot(quick: bool, folder: Path) -> Group:
             ("heap", "kept", "bytes"),
         )
     ]
-    least = [[smallest_heap_kb(image)] for image in images]
-    rows.append(Row(f"{name}, least heap that boots", "kB", least[0], "an empty meter", least[1]))
+    for what, unit, measured in (
+        ("free of an ESP32's heap", "bytes", lambda image: start(image, ESP32_HEAP)["free"]),
+        ("least heap that boots", "kB", smallest_heap_kb),
+    ):
+        figures = [[measured(image)] for image in images]
+        rows.append(Row(f"{name}, {what}", unit, figures[0], "an empty meter", figures[1]))
     return Group(
         "boot",
         "Making the Meter and Meter.start until it returns, on the 32-bit MicroPython with 4 MB of "
         "heap, from littlefs over a device in Python; the image holds "
         f"{2 if quick else DAYS} days of half-hour blocks, two events a day and a recharge every "
-        "five days, none acknowledged. `least heap` is the smallest heap of the interpreter in "
-        "which all modules load and the meter starts, link idle (an ESP32 leaves 110 kB).",
+        "five days, none acknowledged. `free` is what is left of the 110 kB that an ESP32 leaves, "
+        "with all modules loaded, the meter started and its link made; `least heap` is the "
+        "smallest one that gets so far, which is the peak. What the script itself takes is "
+        "left out of both.",
         rows,
     )
 

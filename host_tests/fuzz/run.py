@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 BENCH_SCRIPTS = HERE.parent / "bench" / "vm"
 HEAP = "300k"  # the parsers find some 25 kB of it free, see vm/fuzz.py
 HANG_S = 120  # beyond the time that was asked for
-GROWN_MAX_BYTES = 1024  # whatever the number of inputs; measured: less than 600
+GROWN_MAX_BYTES = 512  # whatever the number of inputs
 
 
 class Hangs(Exception):

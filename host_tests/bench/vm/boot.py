@@ -5,15 +5,18 @@ argv: the firmware's folder, image, the meter's configuration. Prints one line o
 
 import gc
 import json
+import os
 import sys
 import time
 
 import parts
 
 gc.threshold(8192)  # as /main.py
+own = parts.heap_bytes()  # of this script, which a meter has not
 sys.path.insert(0, sys.argv[1])
 
 import firmware.main  # noqa: E402, F401  everything that is resident
+from firmware.link.uplink import Uplink  # noqa: E402
 
 flash = parts.mount(sys.argv[2])
 before = parts.heap_bytes()
@@ -23,4 +26,11 @@ meter = parts.make_meter(sys.argv[3], parts.Ticks())
 meter.start("power", None)
 us = time.ticks_diff(time.ticks_us(), began_us)
 read = flash.bytes_read
-print(json.dumps({"ms": us / 1000, "read": read, "heap": parts.heap_bytes() - before}))
+kept = parts.heap_bytes() - before
+uplink = Uplink(meter.config, meter, parts.nothing, None, parts.nothing, os.urandom)
+parts.heap_bytes()
+print(
+    json.dumps(
+        {"ms": us / 1000, "read": read, "heap": kept, "free": gc.mem_free() + own, "own": own}
+    )
+)

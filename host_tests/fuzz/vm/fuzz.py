@@ -492,6 +492,7 @@ def fuzz(name):
             return {"parser": name, "number": number, "input": str(data), "error": repr(error)}
         longest_ms = max(longest_ms, time.ticks_diff(time.ticks_ms(), began_ms))
         held.clear()
+        data = None
         number += 1
         if number % 500 == 0:
             print("at", name, number)
