@@ -6,9 +6,26 @@ host_tests/unit/test_orders.py.
 """
 
 from firmware.core.config import check_settings
+from firmware.core.records import LEDGER_LOST
+from firmware.core.shim import const
 from firmware.core.wallclock import PLAUSIBLE_UTC_S
 from firmware.credit import tariff as tariffs
+from firmware.credit.account import Account
 from firmware.link import codec
+
+_TOTAL_MAX_MP = const(1000000000000000)
+_REGISTER_MAX_WH = const(0x7FFFFFFF)
+_TOTALS = (
+    # member of a resync's document, lowest, highest, needed
+    ("credits_mp", -_TOTAL_MAX_MP, _TOTAL_MAX_MP, True),
+    ("closed_mp", 0, _TOTAL_MAX_MP, True),
+    ("period_start_wh", 0, _REGISTER_MAX_WH, True),
+    ("period_start_utc_s", 0, 0xFFFFFFFF, True),
+    ("import_wh", 0, _REGISTER_MAX_WH, True),
+    ("arrears_mp", 0, _TOTAL_MAX_MP, False),
+    ("arrears_percent", 0, 100, False),
+    ("emergency_mp", 0, _TOTAL_MAX_MP, False),
+)
 
 
 def decide(meter, order):
@@ -88,6 +105,36 @@ def _clock(meter, order):
     return "accepted", False
 
 
+def _resync(meter, order):
+    if meter.service != LEDGER_LOST:
+        raise codec.CodecError("kind", "must not be resync: no ledger record is missing")
+    document = _check_resync(order.get("document"))
+    account = Account()
+    account.restore(document)
+    wh = max(meter.energy.import_wh, document["import_wh"])
+    balance_mp = account.balance_mp(wh)
+    meter.orders.append("resync", order, document=document, import_wh=wh, balance_mp=balance_mp)
+    meter.resynced()
+    return "accepted", True
+
+
+def _check_resync(document):
+    """Returns the document of a resync, SPEC section 2.6; CodecError or TariffError otherwise."""
+    if not isinstance(document, dict):
+        raise codec.CodecError("document", "must be an object")
+    names = ["tariff"]
+    for name, low, high, needed in _TOTALS:
+        names.append(name)
+        if needed or name in document:
+            codec.integer(document, name, low, high)
+    codec.integer(document, "period_start_wh", 0, document["import_wh"])
+    for name in document:
+        if name not in names:
+            raise codec.CodecError(name, "is not a member of a resync")
+    tariffs.parse(codec.check_document(document.get("tariff")))
+    return document
+
+
 def _resend(meter, order):
     journal = meter.journal
     if order.get("store") != journal.store_id:
@@ -103,5 +150,6 @@ _KINDS = {
     "arrears": _arrears,
     "emergency": _emergency,
     "clock": _clock,
+    "resync": _resync,
     "resend": _resend,
 }

@@ -13,6 +13,7 @@ host_tests/unit/test_meter.py, host_tests/property/test_meter_machine.py.
 from firmware import VERSION
 from firmware.console import text
 from firmware.core import civil, events
+from firmware.core.records import LEDGER, LEDGER_LOST
 from firmware.core.shim import const
 from firmware.core.wallclock import PLAUSIBLE_UTC_S, STEP_MS
 from firmware.credit import tariff as tariffs
@@ -23,6 +24,8 @@ from firmware.metering.profile import Block
 from firmware.metering.scale import bus_gain, shunt_gain
 from firmware.orders import Orders
 from firmware.relay import rules
+from firmware.storage import floors
+from firmware.storage.floors import Floors
 
 CHECKPOINT_FORMAT = "<QIiI"  # import_wh, remainder_half_mj, grace_left_s, utc_s
 
@@ -52,7 +55,7 @@ class Meter:
         self.journal = journal
         self.clock = clock
         self._relay = relay
-        self._nvs = nvs
+        self._floors = Floors(nvs)
         self._log = log
         self._changed = changed
         # Parsed before anything is touched: a wrong tariff must not leave a half-opened account.
@@ -73,7 +76,8 @@ class Meter:
         self._low_warned = False
         self._undated_told = False
         self._settings = {}  # by order; they win over the configuration
-        self.orders = Orders(self, nvs)
+        self.orders = Orders(self)
+        self.service = ""  # or LEDGER_LOST: somebody must come
         self._last_utc_s = 0
         self._closed_minute = 0
         self._block_start_utc_s = 0
@@ -98,7 +102,7 @@ class Meter:
         faulted: the boot before ended in an unhandled exception.
         """
         journal = self.journal
-        snapshot, checkpoint, records = journal.open()
+        snapshot, checkpoint, records = journal.open(self._floors.store_id())
         if snapshot:
             self._restore(snapshot)
         for record in records:
@@ -108,18 +112,19 @@ class Meter:
             self._apply(record)
         if checkpoint:
             self._take_checkpoint(checkpoint)
-        self.orders.take_floor()
+        missing = self._take_floors()
         if rtc_utc_s is not None and self._is_credible(rtc_utc_s):
             self.clock.set_utc_ms(rtc_utc_s * 1000)
         # Before anything is written: a flash that refuses must not keep the supply off.
         if self._relay.contact() != self._contact:
             self._relay.operate(self._contact)
         self._contact_told = self._contact
-        # The first question reads the whole log, which takes seconds on the chip: now, while no
-        # watchdog runs and nothing is sampled, and not when the first order comes.
         opened = journal.find_order("opening")
         off_s = self._off_s()
         journal.begin_boot()
+        if missing and not self.service:
+            # Before any other record, which could hide that it is so.
+            self._event(events.LEDGER_LOST, missing)
         self.append("boot", {"cause": cause, "firmware": VERSION, "off_s": off_s})
         if journal.damaged_bytes:
             self._event(events.JOURNAL_DAMAGED, journal.damaged_bytes)
@@ -127,12 +132,52 @@ class Meter:
             self._event(events.RESTARTED_AFTER_FAULT, 0)
         if self.account.tariff is None:
             # In this order, and asked for: power may fail between the two records.
-            if opened is None:
+            if opened is None and not self.service:
                 self.credit("opening", "opening", 0, self.config.opening_balance_mp)
             self.append("tariff", {"document": self._first_tariff.document})
         if cause in ("power", "brownout") and snapshot:
             self._event(events.POWER_RESTORED, off_s)
+        if self.service:
+            if not self._contact and not self.ordered_off:
+                self._switch(False, False, LEDGER_LOST)
+            self.log(
+                "SERVICE: ledger records are missing. The supply is kept on, no recharge is taken. "
+                "The gateway must send a signed resync with the totals of this account."
+            )
         self._snapshot()
+        self._keep_floors()
+
+    def _take_floors(self):
+        """Raises what was recovered to its floors in NVS; returns how many ledger records are
+        missing, -1 an unknown number."""
+        journal, kept = self.journal, self._floors
+        self.orders.highest = max(self.orders.highest, kept.get(floors.COUNTER))
+        wh = kept.get(floors.WH)
+        if wh > self.energy.import_wh:
+            self.energy.restore(wh, 0)
+            self._block_start_wh = wh
+        if kept.store_id() == journal.store_id:
+            short = kept.get(floors.LEDGER) - journal.ledger_count
+            journal.raise_floors(kept.get(floors.LEDGER), kept.get(floors.SEQ))
+            if short > 0:
+                return short
+            return -1 if journal.ledger_missing else 0
+        erased = journal.formatted and (kept.get(floors.COUNTER) or wh)
+        another = kept.store_id() is not None
+        # Without floors of this journal its end cannot be judged.
+        lost = erased or another or journal.ledger_missing or journal.tail_missing
+        return -1 if lost else 0
+
+    def _keep_floors(self):
+        self._floors.keep(
+            {
+                floors.COUNTER: self.orders.highest,
+                floors.LEDGER: self.journal.ledger_count,
+                floors.STORE: self.journal.store_id,
+                floors.WH: self._committed_wh,
+                floors.SEQ: self.journal.last_seq,
+            }
+        )
 
     def _is_credible(self, rtc_utc_s):
         """False: the clock chip does not fit what is on flash, so the gateway is to say the time.
@@ -158,6 +203,7 @@ class Meter:
             "grace_left_s": self._grace_left_s,
             "contact": self._contact,
             "ordered_off": self.ordered_off,
+            "service": self.service,
             "settings": self._settings,
             "low_warned": self._low_warned,
             "highest": self.orders.highest,
@@ -175,6 +221,7 @@ class Meter:
         self._contact = state["contact"]
         # Snapshots of 0.1.0 have neither.
         self.ordered_off = state.get("ordered_off", False)
+        self.service = state.get("service", "")
         self._set(state.get("settings", {}))
         self._low_warned = state["low_warned"]
         self.orders.highest = state["highest"]
@@ -198,7 +245,7 @@ class Meter:
         utc_s = self.clock.utc_s()
         up_s = self.clock.up_s()
         wh = self.energy.import_wh
-        if kind != "period":  # which has registers of its own
+        if kind != "period" and "import_wh" not in fields:  # a period has registers of its own
             fields["import_wh"] = wh
         if "balance_mp" not in fields:
             fields["balance_mp"] = self.account.balance_mp(wh)
@@ -213,6 +260,8 @@ class Meter:
         fields["utc_s"] = utc_s or 0
         fields["time_valid"] = 0 if utc_s is None else 1
         self._apply(fields)
+        if kind in LEDGER or kind == "block":
+            self._keep_floors()
         self._log_record(fields)
         self._changed()
 
@@ -247,6 +296,9 @@ class Meter:
                 self._grace_left_s = self.config.grace_s
         elif kind == "settings":
             self._set(record["document"])
+        elif kind == "resync":
+            self.service = ""
+            self._block_start_wh = wh
         elif kind == "block":
             self._block_start_utc_s = record["start_utc_s"] + record["length_s"]
             self._block_start_wh = record["import_wh"]
@@ -271,6 +323,11 @@ class Meter:
         elif code == events.GRACE_OVER:
             self._credit_state = rules.DUE
             self._grace_left_s = 0
+        elif code == events.LEDGER_LOST:
+            self.service = LEDGER_LOST
+            if self._credit_state != rules.CUT:  # else a relay record says that it is closed
+                self._credit_state = rules.IN_CREDIT
+                self._grace_left_s = self.config.grace_s
         elif code == events.IN_CREDIT:
             self._credit_state = rules.IN_CREDIT
             self._grace_left_s = self.config.grace_s
@@ -461,6 +518,8 @@ class Meter:
         self._grace_ms %= 1000
 
     def _step_rules(self, utc_s):
+        if self.service == LEDGER_LOST:
+            return  # the balance is not known, and doubt never cuts
         config = self.config
         balance_mp = self.balance_mp()
         if balance_mp > config.low_credit_mp:
@@ -554,6 +613,11 @@ class Meter:
         """Applies the credit rules now, as after an order, instead of at the next second."""
         self._step_rules(self.clock.utc_s())
 
+    def resynced(self):
+        """The totals of a resync were taken: tells it, and that the ledger is whole again."""
+        self._event(events.RESYNCED, 0)
+        self._snapshot()
+
     def open_signed(self, message):
         """The payload of a message (bytes) that the gateway signed; CodecError for any other."""
         return codec.open_signed(self.config.key, self.config.meter, message)
@@ -629,6 +693,7 @@ class Meter:
             "tariff": account.tariff.id,
             "tariff_version": account.tariff.version,
             "firmware": VERSION,
+            "service": self.service,
         }
 
     def status_line(self, link_up, waiting):
@@ -644,5 +709,6 @@ class Meter:
             "closed" if self._contact else "open",
             "up" if link_up else "down",
             waiting,
-            " SENSOR FAULT" if self._sensor_fault else "",
+            (" SENSOR FAULT" if self._sensor_fault else "")
+            + (" SERVICE " + self.service if self.service else ""),
         )

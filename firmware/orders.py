@@ -11,6 +11,7 @@ host_tests/unit/test_orders.py.
 """
 
 from firmware.core.config import ConfigError
+from firmware.core.records import LEDGER_LOST
 from firmware.core.shim import const, forget
 from firmware.credit.tariff import TariffError
 from firmware.link import codec
@@ -18,22 +19,18 @@ from firmware.link import codec
 _PERMIT_S = const(3600)  # how near a permitted step must come to the time of its order
 
 
-class Orders:
-    """The orders of one meter. nvs: as esp32.NVS."""
+# Not decided on while records of the ledger are missing.
+_OF_THE_LEDGER = ("recharge", "tariff", "arrears", "emergency")
 
-    def __init__(self, meter, nvs):
+
+class Orders:
+    """The orders of one meter."""
+
+    def __init__(self, meter):
         self._meter = meter
-        self._nvs = nvs
         self.highest = 0  # counter
         self.refused = 0  # messages that were not the gateway's or cannot be read
         self.permit_s = None  # UTC less uptime to which a clock order permits a large step
-
-    def take_floor(self):
-        """Raises the highest counter to its floor in NVS."""
-        try:
-            self.highest = max(self.highest, self._nvs.get_i32("counter"))
-        except OSError:
-            pass  # never written: a new meter
 
     def apply(self, record):
         """Takes a journal record: live after it is written, and at recovery."""
@@ -59,6 +56,8 @@ class Orders:
         known = meter.journal.find_order(order["id"])
         if known:
             return self._answer(order, known.get("result", "accepted"), known["balance_mp"])
+        if meter.service == LEDGER_LOST and order["kind"] in _OF_THE_LEDGER:
+            return self._answer(order, "resync_needed")
         if order["counter"] <= self.highest:
             return self._answer(order, "old")
         field = ""
@@ -72,8 +71,6 @@ class Orders:
             field = error.field
         if not written:
             self.append("order", order, kind=order["kind"], result=result)
-        self._nvs.set_i32("counter", self.highest)
-        self._nvs.commit()
         answer = self._answer(order, result, field=field)
         meter.step_rules()
         return answer

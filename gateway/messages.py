@@ -60,6 +60,7 @@ class Live(Struct):
     # Members of later firmwares: a meter without them has none of it.
     arrears_mp: I64 = 0
     emergency_limit_mp: I64 = 0
+    service: Literal["", "ledger_lost", "storage"] = ""
 
 
 class Answer(Struct):

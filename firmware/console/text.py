@@ -19,6 +19,8 @@ WORDS = {
     events.TIME_REFUSED: "time refused, the step needs an order",
     events.RESTARTED_AFTER_FAULT: "restarted after a fault",
     events.JOURNAL_DAMAGED: "journal damaged, bytes dropped",
+    events.LEDGER_LOST: "ledger records are missing, supply kept on, no recharge taken",
+    events.RESYNCED: "resynced, recharges are taken again",
 }
 
 
@@ -60,6 +62,8 @@ def detail(record, utc_offset_s):
         return "step %d s" % value if value else "was unknown"
     if code == events.TIME_REFUSED:
         return "%d s" % value
+    if code == events.LEDGER_LOST:
+        return "%d records" % value if value > 0 else "their number is not known"
     if code == events.POWER_RESTORED:
         return "off for %d s" % value if value >= 0 else "off for an unknown time"
     return ""

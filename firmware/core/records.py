@@ -14,7 +14,8 @@ never change.
 CAUSES = ("power", "hard", "watchdog", "soft", "brownout", "unknown")
 CREDIT_KINDS = ("opening", "recharge", "refund", "adjustment")
 STATES = ("connected", "ready_for_reconnection", "disconnected")
-REASONS = ("start", "credit", "recharge", "order", "ledger_lost")
+LEDGER_LOST = "ledger_lost"
+REASONS = ("start", "credit", "recharge", "order", LEDGER_LOST)
 RESULTS = (
     "accepted",
     "old",

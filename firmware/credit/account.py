@@ -78,7 +78,12 @@ class Account:
                 self.period_start_wh = wh
                 if record["time_valid"]:
                     self.period_start_utc_s = record["utc_s"]
+            else:
+                # 0 on a new meter; one whose ledger was lost charges nothing for what was before.
+                self.period_start_wh = record["import_wh"]
             self.tariff = tariffs.parse(record["document"])
+        elif kind == "resync":
+            self.restore(record["document"])
 
     def divide(self, kind, amount_mp, import_wh):
         """(to emergency credit taken, to arrears, to credit) of a ledger entry; their sum is

@@ -161,15 +161,6 @@ def test_an_unknown_id_with_a_used_counter_is_old_and_changes_nothing(bench):
     assert bench.meter.journal.last_seq == before
 
 
-def test_the_counter_floor_in_nvs_holds_when_the_journal_is_lost(bench, tmp_path):
-    bench.order("r-1", 7, amount_mp=RUPEE_MP)
-    bench.meter.journal.close()
-    for file in (tmp_path / "data").iterdir():
-        file.unlink()
-    bench.boot(bench.utc_s)
-    assert bench.order("r-1", 7, amount_mp=RUPEE_MP)["result"] == "old"
-
-
 @pytest.mark.parametrize("amount_mp", [0, -1, 10**10 + 1, "5", 1.5, True, None])
 def test_an_amount_outside_its_range_is_answered_and_not_credited(bench, amount_mp):
     answer = bench.order("r-1", 1, amount_mp=amount_mp)
