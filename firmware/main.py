@@ -133,7 +133,9 @@ def _assemble(board, config):
                 board.rtc.set_utc_s(utc_ms // 1000)
             except OSError:
                 meter.log("the clock chip does not answer, the time was not written to it")
+            board.assume_utc_s(meter.least_utc_s())
 
+    board.assume_utc_s(meter.least_utc_s())
     uplink = Uplink(config, meter, set_time, board.wlan, board.answer, os.urandom)
     return meter, uplink, operating
 

@@ -654,6 +654,14 @@ class Meter:
         # Without power, and without knowing the time, any length may have passed.
         return step_s >= -_TIME_STEP_MAX_S and (utc_s is None or step_s <= _TIME_STEP_MAX_S)
 
+    def least_utc_s(self):
+        """The time by which certificates are judged: UTC s, or while that is unknown, a time that
+        has passed for sure."""
+        utc_s = self.clock.utc_s()
+        if utc_s is not None:
+            return utc_s
+        return max(PLAUSIBLE_UTC_S[0], self.config.made_utc_s, self._last_utc_s)
+
     # --- for people and for the link -----------------------------------------------------------
 
     def credit_word(self):

@@ -316,6 +316,10 @@ class EmulatedBoard:
             os.set_blocking(fd, False)
         for sock in (self._poke_r, self._poke_w):
             sock.setblocking(False)
+        self._dns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._dns.bind(("127.0.0.1", 0))
+        self._dns.setblocking(False)
+        self._selector.register(self._dns, selectors.EVENT_READ, self._dns_ready)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.setblocking(False)
         self._selector.register(self._poke_r, selectors.EVENT_READ, self._poked)
@@ -331,7 +335,7 @@ class EmulatedBoard:
     def _close(self) -> None:
         for name in ("port", "control"):
             (self.folder / name).unlink(missing_ok=True)
-        for sock in (*self._rests, self._listener, self._poke_r, self._poke_w):
+        for sock in (*self._rests, self._dns, self._listener, self._poke_r, self._poke_w):
             sock.close()
         self._rests.clear()
         self._watch.close()
@@ -596,11 +600,29 @@ class EmulatedBoard:
             self._send(sock, {**answer, "answer": own_id})
         self._feed()
 
+    def _dns_ready(self, mask: int) -> None:
+        """The name server of the board's network; it knows the names of the settings."""
+        try:
+            query, asker = self._dns.recvfrom(512)
+        except OSError:
+            return  # an asker that has gone
+        labels, at = [], 12
+        while at < len(query) and query[at]:
+            labels.append(query[at + 1 : at + 1 + query[at]].decode("ascii", "replace"))
+            at += 1 + query[at]
+        address = self._settings.get("names", {}).get(".".join(labels))
+        head = query[:2] + (b"\x81\x80" if address else b"\x81\x83")
+        answer = head + b"\0\x01" + (b"\0\x01" if address else b"\0\0") + bytes(4) + query[12:]
+        if address:
+            answer += b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04" + socket.inet_aton(address)
+        self._dns.sendto(answer, asker)
+
     def _hello(self) -> dict[str, Any]:
         return {
             **self._settings,
             "name": self.name,
             "conductor": list(self._conductor),
+            "dns_port": self._dns.getsockname()[1],
             "flash": str(self.folder / "flash.bin"),
             "heap_kb": self._heap_kb,
             "reset_cause": self._cause,

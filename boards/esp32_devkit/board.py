@@ -19,22 +19,32 @@ _CAUSES = {
 }
 
 _EPOCH_2000_S = 946_684_800
+_IS_SET = b"set"
 _YEAR_BUILT = 2025  # an earlier year on the ESP32's own clock: nobody has set it
 
 
+def set_chip_utc_s(utc_s):
+    """Sets the ESP32's own clock."""
+    year, month, day, hour, minute, second, weekday = time.gmtime(utc_s - _EPOCH_2000_S)[:7]
+    machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
+
+
 class ChipClock:
-    """The ESP32's own clock in place of a DS3231: keeps time over a reset, not over a power cut."""
+    """The ESP32's own clock in place of a DS3231: keeps time over a reset, not over a power cut.
+
+    That it was set, and not only assumed, is in the RTC's memory, which is kept as long.
+    """
 
     def utc_s(self):
         """Seconds since 1970, None if the clock was not set since the power came."""
-        if time.gmtime()[0] < _YEAR_BUILT:
+        if time.gmtime()[0] < _YEAR_BUILT or machine.RTC().memory() != _IS_SET:
             return None
         return time.time() + _EPOCH_2000_S
 
     def set_utc_s(self, utc_s):
         """Sets the clock."""
-        year, month, day, hour, minute, second, weekday = time.gmtime(utc_s - _EPOCH_2000_S)[:7]
-        machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
+        set_chip_utc_s(utc_s)
+        machine.RTC().memory(_IS_SET)
 
 
 class Board:
@@ -64,6 +74,10 @@ class Board:
         self.wlan = network.WLAN(network.WLAN.IF_STA)
         self.reset_cause = _CAUSES.get(machine.reset_cause(), "unknown")
         self.unique_id = machine.unique_id()
+
+    def assume_utc_s(self, utc_s):
+        """Sets the clock by which TLS judges certificates; the time is no better known by it."""
+        set_chip_utc_s(utc_s)
 
     def watchdog(self, timeout_ms):
         """Starts the watchdog; it cannot be stopped."""

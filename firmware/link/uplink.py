@@ -5,15 +5,19 @@ follows its commit, is awaited; only then comes the next. What is lost on the wa
 the gateway knows records by their identity. Live values may be lost.
 
 No policy about money: orders go to the meter as they came. All publishing with QoS 1 is done by one
-task. Tests: host_tests/system/test_uplink.py.
+task. A flash that cannot be read and a heap that is full hinder what they hinder, not the rest: a
+message that could not be handled counts as `failed` and is not answered, so the gateway sends it
+again. Tests: host_tests/system/test_uplink.py.
 """
 
 import asyncio
 import binascii
+import gc
 
 from firmware.core.shim import const
 from firmware.link import codec
 from firmware.link.mqtt import Client, LinkDown, reason
+from firmware.storage.errors import StorageError
 
 BATCH_RECORDS = const(16)
 BATCH_BYTES = const(3500)
@@ -21,6 +25,8 @@ BATCH_BYTES = const(3500)
 _READ_RECORDS = const(4)  # dicts held at once; they take more heap than their JSON
 _ACK_S = const(30)
 _TIME_S = const(10)
+# An answer that took longer is off by seconds, perhaps: it will do only where there is no time.
+_ROUND_TRIP_MAX_MS = const(3000)
 # Without an acknowledgement a batch is sent again after 30 s, doubled up to 15 min: the broker
 # keeps what it took, so an absent gateway needs no more.
 _RETRY_MIN_S = const(30)
@@ -52,6 +58,7 @@ class Uplink:
             config.broker_host, config.broker_port, config.meter,
             config.broker_user, config.broker_password, (self._topic("link"), b"offline"),
             subscribe, self._came_up, self._take, answer,
+            ca=config.broker_ca, lookup=None if wlan is None else self._find,
         )  # fmt: skip
         # Made once: after a day there is no free piece of this length in an ESP32's heap.
         self._buffer = bytearray(BATCH_BYTES)
@@ -59,6 +66,7 @@ class Uplink:
         self._acked = asyncio.Event()
         self._timed = asyncio.Event()
         self._greeted = False
+        self._told = ""
         self._answers = []
         self._nonce = None
         self._asked_ms = 0
@@ -67,6 +75,7 @@ class Uplink:
         self._retry_s = _RETRY_MIN_S
         self._sent_seq = self._journal.acked_seq  # what the gateway can acknowledge
         self.refused = 0  # messages that are not the gateway's or make no sense
+        self.failed = 0  # messages that could not be handled: no memory, no flash
         self.lost_live = 0
         self.lost_answers = 0
         self.resent = 0
@@ -83,6 +92,20 @@ class Uplink:
     def wake(self):
         """There are new records: send them now."""
         self._woken.set()
+
+    def counters(self):
+        """What went wrong since the start, as in `live` (SPEC section 2.2)."""
+        client = self._client
+        return {
+            "connections": client.connections,
+            "lost_live": self.lost_live,
+            "lost_answers": self.lost_answers,
+            "resent": self.resent,
+            "refused": self.refused,
+            "failed": self.failed,
+            "stray": client.stray_packets,
+            "oversized": client.oversized,
+        }
 
     async def run(self):
         """Runs the link for ever."""
@@ -115,6 +138,13 @@ class Uplink:
             # Anywhere up to the limit, so that meters do not come back all at once.
             await asyncio.sleep(1 + int.from_bytes(self._urandom(2), "big") % backoff_s)
             backoff_s = min(_RECONNECT_MAX_S, 2 * backoff_s)
+
+    async def _find(self, name):
+        """The address of a name, asked of the network's DNS server."""
+        from firmware.link import names  # a part that many meters do not need
+
+        number = int.from_bytes(self._urandom(2), "big")
+        return await names.resolve(name, self._wlan.ifconfig()[3], self._answer, number)
 
     async def _join(self):
         wlan = self._wlan
@@ -160,6 +190,16 @@ class Uplink:
                 await self._drain()
             except LinkDown:
                 pass  # the next connection wakes us
+            except (MemoryError, StorageError) as error:
+                self._hindered("deliver", error)  # tried again with the next live values
+
+    def _hindered(self, what, error):
+        """Says once what cannot be done for now."""
+        gc.collect()
+        text = "cannot %s for now: %s %s" % (what, type(error).__name__, error)
+        if text != self._told:
+            self._told = text
+            self._meter.log(text)
 
     async def _send_answers(self):
         while self._answers:
@@ -235,6 +275,7 @@ class Uplink:
         return memoryview(self._buffer)[: size + 2]
 
     async def _acknowledged(self, seq):
+        until_up_s = self._meter.clock.up_s() + _ACK_S
         while self._journal.acked_seq < seq:
             self._acked.clear()
             try:
@@ -245,6 +286,9 @@ class Uplink:
                 raise LinkDown("lost")
             if self._sent_seq < seq:
                 break  # a resend was ordered meanwhile
+            await self._send_answers()  # orders do not wait for a gateway that stores slowly
+            if self._meter.clock.up_s() > until_up_s:
+                return self._journal.acked_seq >= seq
         return True
 
     async def _live(self):
@@ -253,11 +297,12 @@ class Uplink:
             self._woken.set()  # the clock of whatever is to be tried again
             if not self.connected:
                 continue
-            values = self._meter.live()
-            values["waiting"] = self.waiting()
             try:
+                values = self._meter.live()
+                values["waiting"] = self.waiting()
+                values["link"] = self.counters()
                 await self._client.publish(self._topic("live"), codec.encode(values), 0)
-            except LinkDown:
+            except (LinkDown, MemoryError):
                 self.lost_live += 1
 
     # --- from the gateway ----------------------------------------------------------------------
@@ -274,6 +319,10 @@ class Uplink:
         except codec.CodecError as error:
             self.refused += 1
             self._meter.log("message refused: %s" % error)
+        except (MemoryError, StorageError) as error:
+            # Not left to the broker: it would bring the message at each connection, as the first.
+            self.failed += 1
+            self._hindered("take a message", error)
 
     def _take_order(self, payload):
         acked_seq = self._journal.acked_seq
@@ -291,6 +340,7 @@ class Uplink:
             self._answers.pop(0)
             self.lost_answers += 1
         self._answers.append(codec.encode(answer))
+        self._acked.set()  # whoever waits for the gateway sends it meanwhile
         self._woken.set()
 
     def _take_ack(self, payload):
@@ -309,6 +359,8 @@ class Uplink:
             raise codec.CodecError("nonce", "nothing was asked")
         utc_ms = codec.check_time(opened, self._nonce)
         self._nonce = None
+        self._timed.set()
+        if round_trip_ms > _ROUND_TRIP_MAX_MS and self._meter.clock.utc_s() is not None:
+            return  # asked again after half a minute
         self._time_due_up_s = self._meter.clock.up_s() + _TIME_EVERY_S
         self._set_time(utc_ms + round_trip_ms // 2, round_trip_ms)
-        self._timed.set()

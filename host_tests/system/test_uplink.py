@@ -22,12 +22,14 @@ SCRIPT = ROOT / "host_tests" / "vm" / "scripts" / "uplink.py"
 METER = "JH-1"
 KEY = bytes(32)
 UTC_MS = 1_767_600_000_123
+DAYS_35 = 35 * 48
 
 
 class Config:
     meter, key = METER, KEY
     wifi_ssid, wifi_password = "home", "secret"
     broker_host, broker_user, broker_password = "127.0.0.1", METER, "secret"
+    broker_ca = ""
     live_period_s = 1
 
     def __init__(self, port):
@@ -35,6 +37,8 @@ class Config:
 
 
 class Clock:
+    utc = None
+
     def __init__(self):
         self.begun_s = time.monotonic()
 
@@ -43,6 +47,9 @@ class Clock:
 
     def up_s(self):
         return self.up_ms() // 1000
+
+    def utc_s(self):
+        return self.utc
 
 
 class Meter:
@@ -379,7 +386,12 @@ def test_live_values_say_how_much_is_waiting(tmp_path, broker, gateway):
         await bench.until(lambda: gateway.of("live"))
 
     bench.run(scenario)
-    assert json.loads(gateway.of("live")[0]) == {"v": 1, "power_mw": 5, "waiting": 2}
+    live = json.loads(gateway.of("live")[0])
+    counters = live.pop("link")
+    assert live == {"v": 1, "power_mw": 5, "waiting": 2}
+    assert counters.pop("connections") == 1
+    assert len(counters) == 7
+    assert not any(counters.values())
 
 
 def test_wifi_is_joined_first_and_a_restarted_broker_is_met_again(tmp_path, broker, gateway):
@@ -412,6 +424,88 @@ def test_a_radio_that_does_not_start_is_tried_again(tmp_path, broker, gateway):
     bench.run(lambda: bench.until(lambda: bench.uplink.connected))
     assert wlan.calls == [("active", True), ("active", True), ("connect", "home", "secret")]
     assert bench.meter.lines[0].startswith("link down: wifi")
+
+
+def test_weeks_of_records_starve_neither_live_values_nor_answers(tmp_path, broker, gateway):
+    """35 days of half hours wait; meanwhile orders come and live values are due each second."""
+    bench = Bench(tmp_path, broker)
+    done = []
+
+    async def scenario():
+        bench.append(DAYS_35)
+        await bench.until(lambda: len(gateway.records) > 50)
+        for number in range(10):
+            before = len(gateway.records)
+            gateway.send("order", b"r-%d" % number)
+            await bench.until(lambda n=number: len(gateway.of("answer")) > n)
+            done.append(len(gateway.records) - before)
+        await bench.until(lambda: gateway.of("live"))
+        done.append(bench.uplink.waiting())
+        await bench.until(lambda: bench.uplink.waiting() == 0)
+
+    bench.run(scenario)
+    assert [record["seq"] for record in gateway.records] == list(range(1, DAYS_35 + 1))
+    # Each was answered behind the batch that was on its way, and not behind the backlog.
+    assert max(done[:10]) <= 4 * BATCH_RECORDS
+    assert done[10] > 0
+    assert (bench.uplink.lost_live, bench.uplink.resent) == (0, 0)
+
+
+def test_an_order_is_answered_while_the_gateway_stores_slowly(tmp_path, broker, gateway):
+    bench = Bench(tmp_path, broker)
+    gateway.acknowledges = False
+
+    async def scenario():
+        bench.append(3)
+        await bench.until(lambda: gateway.of("up"))
+        gateway.send("order", b"r-1")
+        await bench.until(lambda: gateway.of("answer"))
+        assert bench.uplink.waiting() == 3
+
+    bench.run(scenario)
+
+
+@pytest.mark.parametrize("error", [MemoryError("no piece"), errors_module.StorageError("read", 5)])
+def test_what_cannot_be_handled_hinders_nothing_else(tmp_path, broker, gateway, error):
+    bench = Bench(tmp_path, broker)
+    handle, read = bench.meter.handle_order, bench.journal.records_after
+
+    def fail(*arguments):
+        raise error
+
+    async def scenario():
+        bench.meter.handle_order = bench.journal.records_after = fail
+        bench.append(3)
+        await bench.until(lambda: bench.uplink.connected)
+        gateway.send("order", b"r-1")
+        await bench.until(lambda: bench.uplink.failed == 1)
+        await bench.until(lambda: gateway.of("live"))
+        bench.meter.handle_order, bench.journal.records_after = handle, read
+        gateway.send("order", b"r-1")
+        await bench.until(lambda: gateway.of("answer"))
+        await bench.until(lambda: bench.uplink.waiting() == 0)
+
+    bench.run(scenario)
+    assert [record["seq"] for record in gateway.records] == [1, 2, 3]
+    told = [line for line in bench.meter.lines if line.startswith("cannot ")]
+    assert 1 <= len(told) <= 3
+    assert type(error).__name__ in told[0]
+    assert json.loads(gateway.of("live")[0])["link"]["connections"] == 1
+
+
+def test_a_time_that_took_long_is_asked_for_again(tmp_path, broker, gateway, monkeypatch):
+    monkeypatch.setattr(uplink_module, "_RETRY_MIN_S", 1)
+    monkeypatch.setattr(uplink_module, "_ROUND_TRIP_MAX_MS", -1)
+    bench = Bench(tmp_path, broker)
+
+    async def scenario():
+        bench.meter.clock.utc = 5
+        await bench.until(lambda: len(gateway.of("ask")) >= 2)
+        assert bench.times == []
+        bench.meter.clock.utc = None  # any time is better than none
+        await bench.until(lambda: bench.times)
+
+    bench.run(scenario)
 
 
 @pytest.mark.parametrize("bits", [64, 32])

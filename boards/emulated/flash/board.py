@@ -5,6 +5,7 @@ emulator for what no chip can know: the relay it has been given, and how to hold
 """
 
 import asyncio
+import time
 
 import ds3231
 import emu
@@ -12,6 +13,8 @@ import esp32
 import machine
 import network
 from emu import clock
+
+_EPOCH_2000_S = 946_684_800
 
 
 class Board:
@@ -42,6 +45,11 @@ class Board:
         # The emulator knows causes that `machine.reset_cause()` has no number for.
         self.reset_cause = emu.settings.get("reset_cause", "unknown")
         self.unique_id = machine.unique_id()
+
+    def assume_utc_s(self, utc_s):
+        """Sets the chip's clock. (TLS goes by the host's: its certificates are real.)"""
+        year, month, day, hour, minute, second, weekday = time.gmtime(utc_s - _EPOCH_2000_S)[:7]
+        machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
 
     def watchdog(self, timeout_ms):
         """Starts the watchdog; it cannot be stopped."""

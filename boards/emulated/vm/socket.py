@@ -12,6 +12,7 @@ Tests: host_tests/vm/test_shims.py.
 import errno
 import io
 
+import emu
 import network
 import uselect
 import usocket
@@ -29,6 +30,8 @@ IPPROTO_TCP = 6
 TCP_NODELAY = 1
 
 _NAME_NOT_FOUND = -202  # lwIP's EAI_FAIL, what the ESP32 raises without a network
+
+_NAME_PORTS = (53, 5353)  # DNS, multicast DNS
 
 # Requests of the stream protocol (py/stream.h).
 _POLL = 3
@@ -49,6 +52,8 @@ class socket(io.IOBase):
         self.emu_real = real or usocket.socket(af, type)
         self._outage = wiring.air.outage
         self._blocking = True
+        self._unheard = 0
+        self._poller = None
 
     # What the emulator asks.
 
@@ -94,6 +99,8 @@ class socket(io.IOBase):
     def close(self):
         """As the host's; closing twice does no harm."""
         clock.tell()
+        wiring.air.silent -= self._unheard
+        self._unheard = 0
         self.emu_real.close()
 
     def fileno(self):
@@ -150,10 +157,17 @@ class socket(io.IOBase):
             buf = buf[self.send(buf) :]
 
     def sendto(self, buf, address):
-        """A datagram; lost in silence without Wi-Fi, as in the air."""
+        """A datagram; lost in silence without Wi-Fi, as in the air. Questions for a name go to the
+        supervisor, unless the knob `dns` is off."""
         if not network.online():
             return len(buf)
         clock.tell()
+        if usocket.sockaddr(address)[2] in _NAME_PORTS:
+            if not wiring.knobs["dns"]:
+                self._unheard += 1
+                wiring.air.silent += 1
+                return len(buf)
+            address = usocket.getaddrinfo("127.0.0.1", emu.settings["dns_port"])[0][-1]
         return self.emu_real.sendto(buf, address)
 
     def recv(self, size):
@@ -177,9 +191,10 @@ class socket(io.IOBase):
         if request == _POLL:
             if not network.online():
                 return 0
-            poller = uselect.poll()
-            poller.register(self.emu_real, argument)
-            for _, events in poller.ipoll(0):
+            if self._poller is None:  # kept: `tls` asks again and again
+                self._poller = uselect.poll()
+            self._poller.register(self.emu_real, argument)
+            for _, events in self._poller.ipoll(0):
                 return events
             return 0
         if request == _CLOSE:

@@ -23,7 +23,7 @@ RECORDS = int(sys.argv[4])
 class Config:
     meter, key = "JH-1", bytes(32)
     broker_host, broker_port = "127.0.0.1", int(sys.argv[2])
-    broker_user, broker_password = "JH-1", "secret"
+    broker_user, broker_password, broker_ca = "JH-1", "secret", ""
     live_period_s = 1
 
 

@@ -14,7 +14,8 @@ Settings read here and in the device modules, each with a default:
 (10,000) and `current_ratio_x1000` (12,500), `shunt_uohm` (100,000), `relay_kind` ("latching" or
 "single"), `chip` (errors of the INA219, see emu.ina219), `rtc_battery` (true),
 `rtc_set` (false; true: the DS3231 was set before its first power-up), `unique_id` (12
-hexadecimal digits), `wifi_ssid` and `wifi_key` (none: any are taken), `reset_cause`, `kept`.
+hexadecimal digits), `wifi_ssid` and `wifi_key` (none: any are taken), `names` (address by name,
+what the network's DNS server knows; nothing), `reset_cause`, `kept`.
 """
 
 import errno
@@ -92,6 +93,7 @@ class Air:
     def __init__(self):
         self.there = True
         self.since_ms = 0
+        self.silent = 0  # questions for a name that nobody will answer
         self.outage = 0  # grows with every loss too long for a connection to outlive it
 
     def turn(self, there):
@@ -176,6 +178,7 @@ def _apply_sensor(state):
 
 knobs = {
     "wifi": True,
+    "dns": True,
     "sensor": "ok",
     "contact": "ok",
     "cover": False,
@@ -320,7 +323,7 @@ if settings.get("reset_cause") == "soft":
     line(RELAY_CLOSE).level, line(RELAY_OPEN).level = kept.get("coils", (0, 0))
 _coils_changed()
 set_knobs({name: v for name, v in (kept.get("knobs") or {}).items() if name in knobs})
-clock.in_reach = lambda: air.there
+clock.in_reach = lambda: air.there and not air.silent
 control.on("set", set_knobs)
 control.on("look", look)
 control.on("heap", heap)
