@@ -18,29 +18,24 @@ _APART_MIN_MS = const(900000)
 
 
 class Drift:
-    """`rate_ppb`: ns to add to each second of the ticks, -RATE_MAX_PPB to RATE_MAX_PPB."""
+    """`rate_ppb`: ns to add to each second of the ticks, -RATE_MAX_PPB to RATE_MAX_PPB. `known`:
+    it was learnt from `points`, (up_ms, UTC less up_ms, round trip in ms)."""
 
-    def __init__(self):
-        self.rate_ppb = 0
-        self._points = []  # (up_ms, offset_ms, round_trip_ms)
-        self._odd = False
-
-    @property
-    def known(self):
-        """True if the rate was learnt in this boot."""
-        return len(self._points) >= _POINTS_MIN
+    def __init__(self, rate_ppb):
+        self.rate_ppb = max(-RATE_MAX_PPB, min(RATE_MAX_PPB, rate_ppb))
+        self.forget()
 
     def forget(self):
         """The clock was stepped: points before and after do not belong together."""
-        self._points = []
-        self._odd = False
+        self.points = []
+        self.known = self._odd = False
 
     def add(self, up_ms, utc_ms, round_trip_ms):
         """Takes a time of the gateway in, uncertain by half of its round trip."""
         if round_trip_ms > ROUND_TRIP_MAX_MS:
             return
         offset_ms = utc_ms - up_ms
-        points = self._points
+        points = self.points
         if points:
             before_ms, last_ms, last_trip_ms = points[-1]
             span_ms = up_ms - before_ms
@@ -53,21 +48,18 @@ class Drift:
                     self._odd = True
                     return
                 self.forget()
+                points = self.points
         self._odd = False
-        points = self._points
-        if len(points) == _POINTS_MAX:
-            points.pop(0)
-        points.append((up_ms, offset_ms, round_trip_ms))
-        if self.known:
-            rate_ppb = self._median_slope()
-            self.rate_ppb = max(-RATE_MAX_PPB, min(RATE_MAX_PPB, rate_ppb))
-
-    def _median_slope(self):
-        points = self._points
         slopes = []
+        points.append((up_ms, offset_ms, round_trip_ms))
+        if len(points) > _POINTS_MAX:
+            points.pop(0)
         for i in range(len(points)):
             for j in range(i):
                 span_ms = points[i][0] - points[j][0]
                 slopes.append((points[i][1] - points[j][1]) * 1000000000 // span_ms)
-        slopes.sort()
-        return slopes[len(slopes) // 2]
+        if len(points) >= _POINTS_MIN:
+            slopes.sort()
+            rate_ppb = slopes[len(slopes) // 2]
+            self.rate_ppb = max(-RATE_MAX_PPB, min(RATE_MAX_PPB, rate_ppb))
+            self.known = True

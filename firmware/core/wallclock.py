@@ -39,14 +39,13 @@ class WallClock:
         self._owed_ms = 0  # error found then, to be made up slowly
         self._doubt_ms = 0  # how far off the time may have been then
         self._nvs = nvs
-        self._drift = Drift()
-        if nvs:
-            try:
-                rate_ppb = nvs.get_i32(_NVS_KEY)
-                self._drift.rate_ppb = max(-RATE_MAX_PPB, min(RATE_MAX_PPB, rate_ppb))
-            except OSError:
-                pass  # never written
-        self._kept_ppb = self._drift.rate_ppb
+        self._kept_ppb = 0
+        try:
+            if nvs:
+                self._kept_ppb = nvs.get_i32(_NVS_KEY)
+        except OSError:
+            pass  # never written
+        self._drift = Drift(self._kept_ppb)
 
     def up_ms(self):
         """ms since this boot began."""
@@ -79,11 +78,6 @@ class WallClock:
         utc_ms = self.utc_ms()
         return None if utc_ms is None else utc_ms // 1000
 
-    @property
-    def rate_ppb(self):
-        """What is added to each second of the ticks, in ns."""
-        return self._drift.rate_ppb
-
     def set_utc_ms(self, utc_ms):
         """Sets the time; returns the step in ms, or None if the time was unknown."""
         was_ms = self.utc_ms()
@@ -98,24 +92,31 @@ class WallClock:
         the time was unknown.
         """
         now_ms = self.utc_ms()
-        step_ms = None if now_ms is None else utc_ms - now_ms
-        if step_ms is None or abs(step_ms) >= STEP_MS:
-            self._drift.forget()
-            self._anchor(utc_ms, 0, round_trip_ms // 2)
-        else:
-            doubt_ms = self._doubt_now_ms()
-            known_ppb = self._drift.rate_ppb
-            self._drift.add(self.up_ms(), utc_ms, round_trip_ms)
-            # A question that took long tells less than the own clock knows, if both may be right.
-            if round_trip_ms // 2 <= doubt_ms or abs(step_ms) > doubt_ms + round_trip_ms // 2:
-                self._anchor(now_ms, step_ms, round_trip_ms // 2)
-            elif self._drift.rate_ppb != known_ppb:
-                self._anchor(now_ms, self._left_ms(), doubt_ms)
-            step_ms = 0
-            self._keep_rate()
-        if step_ms is None or step_ms:
-            self._drift.add(self.up_ms(), utc_ms, round_trip_ms)
-        return step_ms
+        up_ms = self.up_ms()
+        drift = self._drift
+        wrong_ms = round_trip_ms // 2
+        if now_ms is None or abs(utc_ms - now_ms) >= STEP_MS:
+            drift.forget()
+            drift.add(up_ms, utc_ms, round_trip_ms)
+            self._anchor(utc_ms, 0, wrong_ms)
+            return None if now_ms is None else utc_ms - now_ms
+        span_ms = up_ms - self._anchor_up_ms
+        most_ms = span_ms * _SLEW_PPB // 1000000000
+        left_ms = self._owed_ms - max(-most_ms, min(most_ms, self._owed_ms))
+        error_ppb = _RATE_ERROR_PPB if drift.known else RATE_MAX_PPB
+        doubt_ms = self._doubt_ms + abs(left_ms) + span_ms * error_ppb // 1000000000
+        drift.add(up_ms, utc_ms, round_trip_ms)
+        # A question that took long tells less than the own clock knows, if both may be right.
+        if wrong_ms <= doubt_ms or abs(utc_ms - now_ms) > doubt_ms + wrong_ms:
+            left_ms = utc_ms - now_ms
+            doubt_ms = wrong_ms
+        self._anchor(now_ms, left_ms, doubt_ms)
+        rate_ppb = drift.rate_ppb
+        if self._nvs and abs(rate_ppb - self._kept_ppb) > _KEEP_PPB:
+            self._nvs.set_i32(_NVS_KEY, rate_ppb)
+            self._nvs.commit()
+            self._kept_ppb = rate_ppb
+        return 0
 
     def _anchor(self, utc_ms, owed_ms, doubt_ms):
         up_ms = self.up_ms()
@@ -123,20 +124,3 @@ class WallClock:
         self._anchor_up_ms = self._look_up_ms = up_ms
         self._owed_ms = owed_ms
         self._doubt_ms = doubt_ms
-
-    def _left_ms(self):
-        """What is still owed of the error that was found last."""
-        most_ms = (self.up_ms() - self._anchor_up_ms) * _SLEW_PPB // 1000000000
-        return self._owed_ms - max(-most_ms, min(most_ms, self._owed_ms))
-
-    def _doubt_now_ms(self):
-        error_ppb = _RATE_ERROR_PPB if self._drift.known else RATE_MAX_PPB
-        span_ms = self.up_ms() - self._anchor_up_ms
-        return self._doubt_ms + abs(self._left_ms()) + span_ms * error_ppb // 1000000000
-
-    def _keep_rate(self):
-        rate_ppb = self._drift.rate_ppb
-        if self._nvs and abs(rate_ppb - self._kept_ppb) > _KEEP_PPB:
-            self._nvs.set_i32(_NVS_KEY, rate_ppb)
-            self._nvs.commit()
-            self._kept_ppb = rate_ppb
