@@ -215,7 +215,10 @@ class World:
         self.boards[household.meter] = board.start()
 
     def _register(self, household: Household) -> dict[str, Any]:
-        """Registers the meter; the provisioning document is given out only once."""
+        """Registers the meter; the provisioning document is given out only once.
+
+        Anew if a run was killed between that and the flashing.
+        """
         return dict(
             self.post(
                 "/api/meters",
@@ -231,6 +234,7 @@ class World:
                     "current_ratio_x1000": 12_500,
                     "utc_offset_s": IST_S,
                     "rules": {"low_credit_mp": household.low_credit_mp},
+                    "replace": True,
                 },
             )
         )

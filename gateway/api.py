@@ -223,7 +223,8 @@ def _meters(parts: Parts) -> APIRouter:
 
         It holds the meter's key and password, which are not shown again.
         """
-        document = parts.meters.register(new.registration(), parts.clock.utc_ms())
+        now_ms = parts.clock.utc_ms()
+        document = parts.meters.register(new.registration(), now_ms, new.replace)
         parts.meter_registered(new.id, new.consumer)
         return document
 

@@ -48,6 +48,7 @@ class Address:
     user: str = ""
     password: str = ""
     ca_file: str = ""
+    """Certificate of the authority that is pinned, PEM; "" for a connection without TLS."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class TlsListener:
     port: int
     certificate: Path
     key: Path
+    ca: Path
 
 
 def free_port(host: str, preferred: int = 0) -> int:

@@ -24,6 +24,7 @@ app.add_typer(run_cli.headend, name="headend")
 app.add_typer(client_cli.meter, name="meter")
 app.command("recharge")(client_cli.recharge)
 app.add_typer(order_cli.order, name="order")
+app.add_typer(admin_cli.broker, name="broker")
 app.command("backup")(admin_cli.backup)
 app.command("restore")(admin_cli.restore)
 

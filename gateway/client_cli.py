@@ -199,6 +199,9 @@ def add_meter(
         Path | None,
         typer.Option(help="JSON file with further members of the API's request.", exists=True),
     ] = None,
+    replace: Annotated[
+        bool, typer.Option(help="Anew, if its document got lost before the meter was ever heard.")
+    ] = False,
     gateway: GatewayUrl = DEFAULT_URL,
     token_file: TokenFile = None,
 ) -> None:
@@ -216,6 +219,7 @@ def add_meter(
             "tariff": json.loads(tariff.read_text("utf-8")),
             "opening_balance_mp": sign * words.parse_rupees(digits, "--opening"),
             "wifi": {"ssid": wifi_ssid, "password": password},
+            "replace": replace,
             **(json.loads(settings.read_text("utf-8")) if settings else {}),
         }
     except (GatewayError, ValueError, OSError) as error:

@@ -17,7 +17,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import msgspec
 import sqlalchemy as sa
@@ -32,6 +32,7 @@ from gateway.messages import (
     Live,
     decode_answer,
     decode_live,
+    decode_outline,
     decode_up,
     encode_sorted,
 )
@@ -149,19 +150,20 @@ class Ingest:
         message: Incoming,
         error: codec.CodecError | msgspec.DecodeError,
         now_utc_ms: int,
-    ) -> None:
+    ) -> bool:
+        """Put a message aside; True if it is kept."""
         if not self.needs_commit(message):
             # Nothing is owed for a live value, and a stream of bad ones must not fill the disk.
             self.quarantined += 1
             log.warning("%s refused: %s", message.topic[:80], error)
-            return
+            return False
         if isinstance(error, codec.CodecError):
             field, reason = error.field, error.why
         else:
             # msgspec ends its text with the place: "... - at `$.records[0]`".
             text, _, place = str(error).partition(" - at `$")
             field, reason = place.strip("`.") or "payload", text
-        self._keep(connection, message.topic, message.payload, field, reason, now_utc_ms)
+        return self._keep(connection, message.topic, message.payload, field, reason, now_utc_ms)
 
     def _take(self, connection: Connection, group: _Group, message: Incoming) -> None:
         if message.topic == DROPPED_TOPIC:
@@ -192,7 +194,14 @@ class Ingest:
     def _take_up(
         self, connection: Connection, group: _Group, meter: str, message: Incoming
     ) -> None:
-        batch = decode_up(message.payload)
+        try:
+            batch = decode_up(message.payload)
+        except msgspec.DecodeError as error:
+            place = _last_identity(message.payload)
+            if self._refuse(connection, message, error, group.now_utc_ms) and place:
+                # The whole batch is kept as it is: its meter need not send it for ever.
+                self._note_ack(group, meter, *place)
+            return
         for record in batch.records:
             try:
                 codec.check_record(record)
@@ -201,14 +210,19 @@ class Ingest:
                 # Kept as it is, under its identity: also a refused record is safe here, and its
                 # meter need not send it for ever.
                 content = encode_sorted({"store": batch.store, "record": record})
-                self._keep(
+                if not self._keep(
                     connection, message.topic, content, error.field, error.why, group.now_utc_ms
-                )
+                ):
+                    return  # not kept, so it must stay with the meter, and what follows it
             boot, seq = record.get("boot"), record.get("seq")
-            if isinstance(boot, int) and isinstance(seq, int) and _is_u32(boot) and _is_u32(seq):
-                place = (meter, batch.store)
-                if seq >= group.acks.get(place, (0, 0))[1]:
-                    group.acks[place] = (boot, seq)
+            if _is_u32(boot) and _is_u32(seq):
+                self._note_ack(group, meter, batch.store, boot, seq)
+
+    @staticmethod
+    def _note_ack(group: _Group, meter: str, store: str, boot: int, seq: int) -> None:
+        place = (meter, store)
+        if seq >= group.acks.get(place, (0, 0))[1]:
+            group.acks[place] = (boot, seq)
 
     def _take_record(
         self,
@@ -305,7 +319,8 @@ class Ingest:
         field: str,
         reason: str,
         now_utc_ms: int,
-    ) -> None:
+    ) -> bool:
+        """Put something into quarantine; False if it is full."""
         self.quarantined += 1
         log.warning("quarantine: %s: %s: %s", topic[:80], field, reason)
         table = tables.quarantine
@@ -316,15 +331,15 @@ class Ingest:
             .values(times=table.c.times + 1, last_utc_ms=now_utc_ms)
         )
         if again.rowcount:
-            return
+            return True
         if self._quarantined is None:
             self._quarantined = connection.execute(
                 sa.select(sa.func.count()).select_from(table)
             ).scalar_one()
         if self._quarantined >= QUARANTINE_ROWS_MAX:
             self.quarantine_full += 1
-            log.error("quarantine is full (%d rows): dropped", QUARANTINE_ROWS_MAX)
-            return
+            log.error("quarantine is full (%d rows): not kept", QUARANTINE_ROWS_MAX)
+            return False
         self._quarantined += 1
         connection.execute(
             sa.insert(table),
@@ -339,6 +354,7 @@ class Ingest:
                 "last_utc_ms": now_utc_ms,
             },
         )
+        return True
 
     def _effects(
         self, group: _Group, recharges: list[dict[str, Any]], others: list[dict[str, Any]]
@@ -388,8 +404,25 @@ class Ingest:
         self._publish(topic, payload, 1)
 
 
-def _is_u32(value: int) -> bool:
-    return not isinstance(value, bool) and 1 <= value <= 0xFFFFFFFF
+def _is_u32(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 0xFFFFFFFF
+
+
+def _last_identity(payload: bytes) -> tuple[str, int, int] | None:
+    """(store, boot, highest seq) of a batch that is refused as a whole, if that can be read."""
+    try:
+        batch = decode_outline(payload)
+    except msgspec.DecodeError:
+        return None
+    places = [
+        (record["seq"], record["boot"])
+        for record in batch.records
+        if isinstance(record, dict) and _is_u32(record.get("seq")) and _is_u32(record.get("boot"))
+    ]
+    if not places:
+        return None
+    seq, boot = max(places)
+    return batch.store, boot, seq
 
 
 def _open_gap(

@@ -32,6 +32,14 @@ class Up(Struct):
     records: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=codec.MAX_RECORDS)]
 
 
+class Outline(Struct):
+    """What can be read of a batch that is not as it should be."""
+
+    v: Literal[1]
+    store: Store
+    records: list[Any]
+
+
 class Live(Struct):
     """Present values of a meter."""
 
@@ -97,6 +105,7 @@ def _decoder(kind: type[T]) -> Callable[[bytes], T]:
 
 
 decode_up = _decoder(Up)
+decode_outline = msgspec.json.Decoder(Outline).decode
 decode_live = _decoder(Live)
 decode_answer = _decoder(Answer)
 decode_ask = _decoder(Ask)

@@ -15,6 +15,7 @@ import json
 import re
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ from firmware.link import codec
 from gateway import tables
 from gateway.broker import Address
 from gateway.broker_files import User, password_hash
-from gateway.errors import Conflict, FieldError, NotFound
+from gateway.errors import Conflict, FieldError, NotFound, StoreError
 from gateway.messages import encode_sorted
 from gateway.store import Store
 from gateway.vault import Vault
@@ -101,11 +102,18 @@ class Meters:
     """All registered meters."""
 
     def __init__(self, store: Store, writer: Writer, vault: Vault, broker: Address) -> None:
-        """`broker` is where the meters find the broker (host and port)."""
+        """`broker` is where the meters find the broker, and the authority that they pin.
+
+        Raises StoreError if the authority's certificate cannot be read.
+        """
         self._store = store
         self._writer = writer
         self._vault = vault
         self._broker = broker
+        try:
+            self._broker_ca = Path(broker.ca_file).read_text("ascii") if broker.ca_file else ""
+        except (OSError, ValueError) as error:
+            raise StoreError(f"the certificate {broker.ca_file} cannot be read: {error}") from error
         self._keys: dict[str, Keys] = {}
         self._next_hashes: dict[str, str] = {}  # made, but perhaps not in the database yet
         with store.reading() as connection:
@@ -213,11 +221,15 @@ class Meters:
         with self._store.reading() as connection:
             return broker_users(connection, self._next_hashes)
 
-    def register(self, asked: Registration, now_utc_ms: int) -> dict[str, Any]:
+    def register(
+        self, asked: Registration, now_utc_ms: int, replace: bool = False
+    ) -> dict[str, Any]:
         """Register a meter and return its provisioning document, the only time that it exists.
 
-        Raises FieldError naming the member and range, Conflict if the meter or another tariff under
-        the same id and version is known. Nothing is changed then.
+        `replace`: also if it is registered already, as long as nothing was ever heard of it: for a
+        document that got lost before it reached the meter. Raises FieldError naming the member and
+        range, Conflict if the meter or another tariff under the same id and version is known.
+        Nothing is changed then.
         """
         key = secrets.token_bytes(KEY_BYTES)
         password = secrets.token_urlsafe(PASSWORD_BYTES)
@@ -245,11 +257,16 @@ class Meters:
         }
 
         def insert(connection: Connection) -> None:
-            known = sa.select(tables.meters.c.id).where(tables.meters.c.id == asked.meter)
-            if connection.execute(known).first():
-                raise Conflict("id", f"{asked.meter} is registered already")
             store_tariff(connection, asked.tariff, now_utc_ms)
-            connection.execute(sa.insert(tables.meters), row)
+            table = tables.meters
+            known = sa.select(table.c.id).where(table.c.id == asked.meter)
+            if not connection.execute(known).first():
+                connection.execute(sa.insert(table), row)
+                return
+            heard = sa.select(tables.records.c.id).where(tables.records.c.meter == asked.meter)
+            if not replace or connection.execute(heard.limit(1)).first():
+                raise Conflict("id", f"{asked.meter} is registered already")
+            connection.execute(sa.update(table).where(table.c.id == asked.meter).values(row))
 
         self._writer.write(insert)
         self.refresh(asked.meter)
@@ -280,6 +297,7 @@ class Meters:
                 "port": self._broker.port,
                 "user": asked.meter,
                 "password": password,
+                **({"ca": self._broker_ca} if self._broker_ca else {}),
             },
             "opening_balance_mp": asked.opening_balance_mp,
             "tariff": asked.tariff,

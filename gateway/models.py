@@ -122,6 +122,11 @@ class NewMeter(Strict):
         description="Any of low_credit_mp, grace_s, window_start_min, window_end_min",
     )
 
+    replace: bool = Field(
+        False,
+        description="Register anew, with new secrets, a meter of which nothing was ever heard",
+    )
+
     def registration(self) -> meters.Registration:
         """The same for `Meters.register`."""
         given = {name: getattr(self, name) for name in meters.SETTINGS}

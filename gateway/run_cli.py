@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from gateway import auth
-from gateway.broker import Address, TlsListener
+from gateway.broker import Address
 from gateway.clock import Clock, RealClock
 from gateway.errors import GatewayError, StartError
 from gateway.headend import Ledger
@@ -119,9 +119,22 @@ def run_gateway(
     broker_user: Annotated[
         str, typer.Option(help="System user mosquitto changes to when root starts it.")
     ] = "",
-    tls_port: Annotated[int, typer.Option(min=0, max=65535, help="0: no TLS listener.")] = 0,
-    tls_cert: Annotated[Path | None, typer.Option(help="Certificate, PEM.")] = None,
+    tls_port: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=65535,
+            envvar="BIJLI_TLS_PORT",
+            help="Port of a TLS listener for the meters, 8883 by custom; 0: none.",
+        ),
+    ] = 0,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Certificate, PEM; default: of an authority of its own.")
+    ] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
+    tls_ca: Annotated[
+        Path | None, typer.Option(help="Certificate of its authority, which the meters pin.")
+    ] = None,
     external_broker: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Use this broker, start none.")
     ] = "",
@@ -150,11 +163,9 @@ def run_gateway(
         raise fail(error) from error
     start_log(the_clock, verbose)
     try:
-        tls = None
-        if tls_port:
-            if tls_cert is None or tls_key is None:
-                raise StartError("--tls-port needs --tls-cert and --tls-key")
-            tls = TlsListener(broker_host, tls_port, tls_cert.resolve(), tls_key.resolve())
+        given = [path for path in (tls_cert, tls_key, tls_ca) if path is not None]
+        if given and (len(given) != 3 or not tls_port):
+            raise StartError("--tls-cert, --tls-key and --tls-ca go together, with --tls-port")
         external = None
         if external_broker:
             host, port = split_address(external_broker, "--external-broker")
@@ -171,7 +182,10 @@ def run_gateway(
             broker_port=broker_port,
             broker_command=[] if external else locate.mosquitto(),
             broker_user=broker_user,
-            tls=tls,
+            tls_port=tls_port,
+            tls_certificate=tls_cert,
+            tls_key=tls_key,
+            tls_ca=tls_ca,
             external=external,
             meter_broker_host=meter_broker_host,
             headend_url=headend_url,

@@ -11,14 +11,14 @@ import logging
 import os
 import socket
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 import uvicorn
 
-from gateway import api, auth, orders, tables
+from gateway import api, auth, certificates, orders, tables
 from gateway.audit import Audit
 from gateway.broker import Address, Broker, TlsListener, free_port
 from gateway.clock import Clock
@@ -38,6 +38,7 @@ from gateway.writer import Writer
 log = logging.getLogger("gateway")
 
 RUN_FILE = "run.json"
+TLS_FOLDER = "tls"
 START_TIMEOUT_S = 20
 RECENT = 20
 WILDCARDS = ("0.0.0.0", "::", "")
@@ -55,7 +56,12 @@ class Settings:
     broker_port: int = 1883
     broker_command: list[str] = field(default_factory=list)
     broker_user: str = ""
-    tls: TlsListener | None = None
+    tls_port: int = 0
+    """Port of a TLS listener for the meters; 0 for none. The other one is then for us only."""
+    tls_certificate: Path | None = None
+    """With `tls_key` and `tls_ca`; by default they are made, under an authority of our own."""
+    tls_key: Path | None = None
+    tls_ca: Path | None = None
     external: Address | None = None
     """An external broker; no child is started then."""
     meter_broker_host: str = ""
@@ -110,9 +116,13 @@ class Gateway:
         self.writer = Writer(clock, store)
         self._undo.append(self.writer.stop)
         broker_port = self._broker_port(before)
-        self.meters = Meters(store, self.writer, vault, self._meters_broker(broker_port))
+        meters_broker = self._meters_broker(broker_port)
+        tls = self._tls(meters_broker.host)
+        if tls is not None:
+            meters_broker = replace(meters_broker, port=tls.port, ca_file=str(tls.ca))
+        self.meters = Meters(store, self.writer, vault, meters_broker)
         if settings.external is None:
-            self._start_broker(broker_port)
+            self._start_broker(broker_port, tls)
 
         self.live = LiveBoard()
         self._restore_live()
@@ -170,19 +180,40 @@ class Gateway:
                 f"the broker listens on {host or 'all addresses'}: --meter-broker-host must say "
                 "under which name meters find it"
             )
-        return Address(settings.meter_broker_host or host, port)
+        ca_file = settings.external.ca_file if settings.external else ""
+        return Address(settings.meter_broker_host or host, port, ca_file=ca_file)
 
-    def _start_broker(self, port: int) -> None:
+    def _tls(self, name: str) -> TlsListener | None:
+        """The TLS listener for meters that find the broker under `name`."""
+        settings = self._settings
+        if not settings.tls_port or settings.external is not None:
+            return None
+        host, port = settings.broker_host, settings.tls_port
+        if settings.tls_certificate and settings.tls_key and settings.tls_ca:
+            files = (settings.tls_certificate, settings.tls_key, settings.tls_ca)
+            return TlsListener(host, port, *(file.resolve() for file in files))
+        folder = settings.folder.resolve() / TLS_FOLDER
+        certificates.prepare(folder, [name, "localhost"], self._clock.utc_ms())
+        return TlsListener(
+            host,
+            port,
+            folder / certificates.SERVER_FILE,
+            folder / certificates.SERVER_KEY_FILE,
+            folder / certificates.CA_FILE,
+        )
+
+    def _start_broker(self, port: int, tls: TlsListener | None) -> None:
         settings = self._settings
         self.broker = Broker(
             self._clock,
             settings.broker_command,
             settings.folder / "broker",
-            settings.broker_host,
+            # With TLS for the meters the plain listener is for this computer only.
+            settings.broker_host if tls is None else "127.0.0.1",
             port,
             self.meters.broker_users,
             settings.broker_user,
-            settings.tls,
+            tls,
         )
         self._undo.append(self.broker.stop)
         self.broker.start()
@@ -317,6 +348,8 @@ class Gateway:
             alarms.append(f"{gaps} gaps in meters' records")
         if quarantined:
             alarms.append(f"{quarantined} messages in quarantine")
+        if self.ingest.quarantine_full:
+            alarms.append(f"quarantine is full, {self.ingest.quarantine_full} messages not kept")
         for meter, count in blocked.items():
             alarms.append(
                 f"{meter} lost ledger records and takes no credit, {count} orders wait: "

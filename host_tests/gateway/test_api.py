@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from firmware.core.config import Config
+from host_tests.fakes.meter import FakeMeter
 from host_tests.gateway.conftest import TARIFF
 
 
@@ -251,3 +252,20 @@ def test_token(make_bench, tmp_path):
     assert bench.http.get("/api/meters", headers=right).json() == []
     wrong = {"Authorization": "Bearer 0123456789abcdeg"}
     assert bench.http.get("/api/meters", headers=wrong).status_code == 401
+
+
+def test_a_meter_is_registered_anew_only_before_it_was_heard(bench):
+    """A provisioning document that got lost before it reached the meter."""
+    lost = bench.register()
+    found = bench.register(replace=True, consumer="Asha Kumari")
+    assert found["key"] != lost["key"]
+    meter = FakeMeter(lost)
+    bench.meters.append(meter)
+    bench.until(lambda: meter.connect().refused)
+    meter = FakeMeter(found)
+    bench.meters.append(meter)
+    meter.connect()
+    bench.recharge_is(bench.recharge().json()["id"], "confirmed")
+    body = {"id": "JH-0001", "consumer": "A", "tariff": meter.config["tariff"], "replace": True}
+    assert bench.http.post("/api/meters", json=body).status_code == 409
+    assert bench.get("/api/meters/JH-0001")["consumer"] == "Asha Kumari"

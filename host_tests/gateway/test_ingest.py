@@ -95,6 +95,39 @@ def test_repeated_poison_takes_one_row(bench):
     assert [entry["times"] for entry in quarantine(bench)] == [5]
 
 
+def test_a_batch_that_is_refused_as_a_whole_does_not_come_for_ever(bench):
+    """It is kept as it is; acknowledged if it says which records it holds."""
+    meter = bench.meter()
+    meter.flush()
+    for number in range(33):  # one too many
+        meter.event(1012, number)
+    meter.send_up(meter.journal[2:])
+    meter.wait_for(lambda: meter.acked == len(meter.journal))
+    assert [entry["field"] for entry in quarantine(bench)] == ["records"]
+    count = len(meter.acks)
+    # A newer form: not ours to acknowledge. Whoever can read it will.
+    meter.send("up", b'{"v":2,"store":"%b","records":[{"seq":99,"boot":1}]}' % meter.store.encode())
+    meter.send("up", b"{")
+    meter.event(1012, 1)
+    meter.flush()
+    assert len(meter.acks) == count + 1
+    assert len(quarantine(bench)) == 3
+
+
+def test_what_does_not_fit_into_quarantine_stays_with_the_meter(bench, monkeypatch):
+    monkeypatch.setattr("gateway.ingest.QUARANTINE_ROWS_MAX", 1)
+    meter = bench.meter()
+    meter.flush()
+    first, good, second, last = (meter.event(1012, number) for number in range(4))
+    first["detail"], second["detail"] = "x", "y"
+    meter.send_up([first, good, second, last])
+    meter.wait_for(lambda: meter.acked == good["seq"])
+    assert "quarantine is full" in " ".join(bench.get("/api/health")["alarms"])
+    second["detail"] = 2
+    meter.flush()
+    assert [entry["reason"][:7] for entry in quarantine(bench)] == ["must be"]
+
+
 def test_gap_is_visible_until_it_is_filled(bench):
     meter = bench.meter()
     meter.flush()
