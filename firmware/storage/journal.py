@@ -51,6 +51,7 @@ _FILE_HEAD = "<BBBB4sI"  # 'B', 'J', family, version, store id, number
 _FILE_HEAD_BYTES = const(16)  # with its CRC
 _HEAD = "<BBBBHIIII"  # magic, version, type, flags, payload length, seq, boot, two more by family
 _HEAD_BYTES = const(22)
+_PIECE_BYTES = const(256)  # read at once where nothing is known to be sound
 _RECORD_MIN_BYTES = const(26)  # with its CRC
 _TIME_VALID = const(1)
 _CHAINED = const(2)
@@ -127,6 +128,8 @@ def _read_record(file):
         head = struct.unpack(_HEAD, raw)
         if head[0] != _MAGIC or not 1 <= head[1] <= _VERSION or head[4] > PAYLOAD_MAX:
             return None
+        if head[4] > _PIECE_BYTES and not _is_whole(file, head[4], crc32(raw)):
+            return None
         payload = file.read(head[4])
         crc = file.read(4)
     except OSError:  # a block that cannot be read is damage, not a reason to stop the meter
@@ -136,6 +139,23 @@ def _read_record(file):
     if len(crc) == 4 and struct.unpack("<I", crc)[0] == crc32(payload, crc32(raw)):
         return head, payload
     return None
+
+
+def _is_whole(file, length, crc):
+    """Is the CRC behind the next `length` bytes right? They stay the next ones.
+
+    In pieces: a damaged head may name a length for which the heap has no room.
+    """
+    start = file.tell()
+    while length:
+        piece = file.read(min(length, _PIECE_BYTES))
+        if not piece:
+            return False
+        crc = crc32(piece, crc)
+        length -= len(piece)
+    right = file.read(4) == struct.pack("<I", crc)
+    file.seek(start)
+    return right
 
 
 def _scan(path, offset):
@@ -156,7 +176,7 @@ def _scan(path, offset):
                 continue
             try:
                 file.seek(offset + 1)
-                piece = file.read(256)
+                piece = file.read(_PIECE_BYTES)
                 found = piece.find(b"\xb7")
                 offset += 1 + (found if found >= 0 else len(piece))
                 file.seek(offset)

@@ -74,9 +74,12 @@ class Slots:
         return found
 
     def _read(self, slot):
+        path = self._path(slot)
         try:
-            with open(self._path(slot), "rb") as file:
-                raw = file.read(_HEAD_BYTES + DOCUMENT_MAX + 4)
+            # No more than there is: MicroPython takes the heap for as many bytes as are asked for.
+            size = min(os.stat(path)[6], _HEAD_BYTES + DOCUMENT_MAX + 4)
+            with open(path, "rb") as file:
+                raw = file.read(size)
         except OSError:  # not there or not readable: the other one counts
             return 0, None
         if len(raw) < _HEAD_BYTES + 4 or struct.unpack("<I", raw[-4:])[0] != crc32(raw[:-4]):

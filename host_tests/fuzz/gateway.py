@@ -73,7 +73,7 @@ class Nobody:
     def order_changed(self, meter):
         pass
 
-    def link_changed(self, meter, online):
+    def link_changed(self, meter, online, sure):
         pass
 
 

@@ -594,6 +594,40 @@ def test_a_damaged_snapshot_falls_back_to_the_older_one(tmp_path):
     assert again.damaged_bytes == len(raw)
 
 
+def test_a_length_that_damage_claims_is_not_read_at_once(tmp_path, monkeypatch):
+    """MicroPython would take 8 kB of heap for it: a running meter has no such piece."""
+    journal = began(tmp_path)
+    append(journal)
+    journal.close()
+    head = struct.pack("<BBBBHIIII", 0xB7, 2, 3, 1, 8192, 2, 1, 0, 0)
+    with (tmp_path / "log-00000001").open("ab") as file:
+        file.write(head + bytes(9000))
+    longest = []
+
+    class Watched:
+        def __init__(self, *arguments):
+            self.file = open(*arguments)  # noqa: PTH123, SIM115
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_error):
+            self.file.close()
+
+        def read(self, size):
+            longest.append(size)
+            return self.file.read(size)
+
+    monkeypatch.setattr(journal_module, "open", Watched, raising=False)
+    again, _, _, records = reopened(tmp_path)
+    assert [r["seq"] for r in records] == [1]
+    assert again.damaged_bytes == len(head) + 9000
+    assert max(longest) == 256
+
+
 def test_noise_in_every_file_never_stops_a_start(tmp_path):
     rng = random.Random(1)
     journal = began(tmp_path)

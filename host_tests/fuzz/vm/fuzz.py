@@ -522,7 +522,7 @@ def _ballast():
     holes, pieces = [], []
     for _ in range(FREE_BYTES // PIECE_BYTES):
         holes.append(bytearray(PIECE_BYTES))
-        pieces.append(bytearray(50))
+        pieces.append(bytearray(1000))  # keeps them apart
     size = 4000
     while size > 60:
         try:
