@@ -38,7 +38,6 @@ class _Participant:
         "passed_over",
         "request_id",
         "since_s",
-        "stopped",
         "until_ms",
     )
 
@@ -53,15 +52,12 @@ class _Participant:
         self.hold_spent = False  # it held too long, and has not idled without holding since
         self.since_s = since_s  # wall clock of the last line from it, or of the last grant to it
         self.passed_over = False
-        self.stopped = False  # by SIGSTOP, say: it neither answers nor is waited for
 
 
 class Timekeeper:
     """The conductor's rules. Connections are integer keys chosen by the caller.
 
     rate: None (as fast as events allow) or simulated seconds per second of the wall clock, > 0.
-    cap_s: who is busy longer is passed over. hold_cap_s: the same for who awaits an answer, cap_s
-    if None; a world that loses messages on purpose cannot wait long for each.
     """
 
     def __init__(
@@ -70,11 +66,9 @@ class Timekeeper:
         rate: float | None = None,
         wall_s: float = 0.0,
         cap_s: float = CAP_S,
-        hold_cap_s: float | None = None,
     ) -> None:
         self.now_ms = start_ms
         self.cap_s = cap_s
-        self.hold_cap_s = cap_s if hold_cap_s is None else hold_cap_s
         self._participants: dict[int, _Participant] = {}
         self._watchers: set[int] = set()
         self._expected: dict[str, float] = {}  # name: wall clock of the expectation
@@ -143,11 +137,7 @@ class Timekeeper:
                     self._anchor_ms = self.now_ms
                     self._anchor_s = wall_s - LAG_LIMIT_S
         self._target_ms = min(
-            (
-                p.until_ms
-                for p in self._participants.values()
-                if p.idle and p.until_ms is not None and not p.stopped
-            ),
+            (p.until_ms for p in self._participants.values() if p.idle and p.until_ms is not None),
             default=None,
         )
         if self._target_ms is None:
@@ -180,8 +170,6 @@ class Timekeeper:
 
     def _grant(self, wall_s: float, out: Out) -> None:
         for key, p in self._participants.items():
-            if p.stopped:
-                continue
             if p.idle and p.until_ms is not None and p.until_ms <= self.now_ms:
                 out.append((key, f"now {p.request_id} {self.now_ms}"))
                 p.idle = p.hold = p.passed_over = False
@@ -202,7 +190,7 @@ class Timekeeper:
             return
         ahead_ms = self.now_ms + AHEAD_MS
         for p in self._participants.values():
-            if p is not alone and p.until_ms is not None and p.idle and not p.stopped:
+            if p is not alone and p.until_ms is not None and p.idle:
                 ahead_ms = min(ahead_ms, p.until_ms)
         if ahead_ms > self.now_ms:
             alone.ahead_ms = ahead_ms
@@ -212,10 +200,9 @@ class Timekeeper:
         """Who blocks time too long is passed over. Returns when to look again, None: unblocked."""
         at_s = None
         for p in self._participants.values():
-            if (p.idle and not p.hold) or p.passed_over or p.stopped:
+            if (p.idle and not p.hold) or p.passed_over:
                 continue
-            cap_s = self.hold_cap_s if p.idle else self.cap_s
-            due_s = p.since_s + cap_s
+            due_s = p.since_s + self.cap_s
             if wall_s >= due_s:
                 p.passed_over = True
                 p.hold_spent = p.hold
@@ -224,7 +211,7 @@ class Timekeeper:
                     "%s %s for %g s: time goes on without it from %d",
                     p.name,
                     state,
-                    cap_s,
+                    self.cap_s,
                     self.now_ms,
                 )
             else:
@@ -302,12 +289,6 @@ class Timekeeper:
             for other, p in list(self._participants.items()):
                 if p.name == name:
                     del self._participants[other]
-        elif verb in ("stopped", "goes"):
-            for p in self._participants.values():
-                if p.name == name:
-                    p.stopped = verb == "stopped"
-                    p.since_s = wall_s
-                    self._blocked = True
         else:
             raise ValueError
         return [(key, "ok")]
@@ -327,13 +308,12 @@ class Conductor:
         *,
         port: int = 0,
         cap_s: float = CAP_S,
-        hold_cap_s: float | None = None,
         wall: Callable[[], float] = time.monotonic,
     ) -> None:
         start_ms = time.time_ns() // 1_000_000 if start_ms is None else start_ms
         self._wall = wall
         self._lock = threading.Lock()
-        self._keeper = Timekeeper(start_ms, rate, wall(), cap_s, hold_cap_s)
+        self._keeper = Timekeeper(start_ms, rate, wall(), cap_s)
         self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
         self._listener.setblocking(False)
         self._poke_r, self._poke_w = socket.socketpair()

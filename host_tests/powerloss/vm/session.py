@@ -1,0 +1,355 @@
+"""A meter on a flash that is written down, and what the world outside knows of it.
+
+`Session` is one powered stretch of a meter's life: the real Meter, Journal, Orders and RelayDriver
+on the real littlefs. Whatever the world sees of it (a record that is on flash, an answer, a moved
+contact) goes into the flash's log as a MARK, so `Truth` is known at every entry of the log.
+"""
+
+import json
+
+import vfs
+from flash import MARK, NVS, Flash
+
+from firmware.core.config import Config
+from firmware.core.wallclock import WallClock
+from firmware.credit.account import Account
+from firmware.link import codec
+from firmware.meter import CHECKPOINT_FORMAT, Meter
+from firmware.relay.driver import RelayDriver
+from firmware.storage import journal as journal_module
+
+MOUNT = "/j"
+FOLDER = MOUNT + "/data"
+RUPEE_MP = 100000
+BOOT_BOUND_S = 900
+UNDECIDED = ("old", "resync_needed")  # results after which the same order may come again
+
+
+class Wrong(Exception):
+    """The image of a cut was not survived: the text says how."""
+
+
+class Truth:
+    """What the outside knows, and what must therefore hold after a cut here."""
+
+    def __init__(self):
+        self.records = []  # as they are sent; append had returned
+        self.account = Account()  # they applied
+        self.begun = None  # type of the record that is being appended
+        self.first_seq = 1  # the oldest that had not been dropped
+        self.messages = {}  # order id -> signed message
+        self.answers = {}  # order id -> answer; without one it is under way
+        self.undecided = {}  # order id -> answer after which the order may come again
+        self.paid_mp = 0  # by orders that were sent, and the opening balance
+        self.counter = 0  # highest that was answered
+        self.shown_wh = 0  # `import_wh` of a live message
+        self.true_wh = 0  # the register in memory, never above what was consumed
+        self.samples = []  # (uptime of all boots in ms, true_wh) of the last quarter of an hour
+        self.elapsed_ms = 0
+        self.utc_s = 0
+        self.grace_s = None
+        self.contact = 1
+        self.moved_first = False  # it moved before its record was on flash
+        self.acked_seq = 0
+        self.store_id = None
+        self.nvs = {}
+
+    def copy(self):
+        """The same, to go on from."""
+        other = Truth()
+        for name, value in self.__dict__.items():
+            if isinstance(value, (list, dict)):
+                value = value.copy()
+            setattr(other, name, value)
+        other.account = Account()
+        other.account.restore(self.account.state())
+        return other
+
+    def take(self, entry):
+        """Takes an entry of the log."""
+        if entry[0] == NVS:
+            self.nvs = entry[1]
+        elif entry[0] == MARK:
+            getattr(self, "_" + entry[1])(*entry[2:])
+
+    def _begins(self, kind):
+        self.begun = kind
+
+    def _record(self, wire, first_seq, store_id):
+        self.begun = None
+        self.first_seq = first_seq
+        self.store_id = store_id
+        self.records.append(wire)
+        self.account.apply(wire)
+        if wire["type"] == "credit" and wire["kind"] == "opening":
+            self.paid_mp += wire["amount_mp"]
+
+    def _failed(self):
+        self.begun = None
+
+    def _order(self, order_id, message, paid_mp):
+        if order_id not in self.messages:
+            self.paid_mp += paid_mp
+        self.messages[order_id] = message
+
+    def _answer(self, order_id, answer):
+        if answer["result"] in UNDECIDED:
+            self.undecided[order_id] = answer
+        else:
+            self.answers.setdefault(order_id, answer)
+        self.counter = max(self.counter, answer["highest"])
+
+    def _shown(self, import_wh):
+        self.shown_wh = max(self.shown_wh, import_wh)
+
+    def _sample(self, span_ms, true_wh, grace_s):
+        self.elapsed_ms += span_ms
+        self.utc_s += span_ms // 1000
+        self.true_wh = true_wh
+        self.grace_s = grace_s
+        self.samples.append((self.elapsed_ms, true_wh))
+        while self.samples[0][0] < self.elapsed_ms - BOOT_BOUND_S * 1000 - 240000:
+            self.samples.pop(0)
+
+    def _booted(self, true_wh):
+        self.true_wh = true_wh
+        self.grace_s = None
+        self.samples = [(self.elapsed_ms, true_wh)]
+
+    def _step(self, name):
+        pass
+
+    def _off(self, off_s):
+        self.utc_s += off_s
+
+    def _contact(self, closed):
+        self.contact = closed
+        self.moved_first = closed != self.decided_contact()
+
+    def decided_contact(self):
+        """What the records say of the contact."""
+        for record in reversed(self.records):
+            if record["type"] == "relay":
+                return record["contact"]
+        return 1
+
+    def _acked(self, seq):
+        self.acked_seq = max(self.acked_seq, seq)
+
+    def register_ago(self, span_ms):
+        """The register in memory `span_ms` ago, or at this boot's start."""
+        found = self.samples[0][1] if self.samples else 0
+        for at_ms, wh in self.samples:
+            if at_ms <= self.elapsed_ms - span_ms:
+                found = wh
+        return found
+
+
+class _Nvs:
+    """esp32.NVS: what was not committed is lost with the object."""
+
+    def __init__(self, session):
+        self._session = session
+        self._values = dict(session.truth.nvs)
+
+    def get_i32(self, key):
+        if not isinstance(self._values.get(key), int):
+            raise OSError(-4354)
+        return self._values[key]
+
+    def get_blob(self, key, buffer):
+        value = self._values.get(key)
+        if not isinstance(value, bytes):
+            raise OSError(-4354)
+        if len(value) > len(buffer):
+            raise OSError(-4364)
+        buffer[: len(value)] = value
+        return len(value)
+
+    def set_i32(self, key, value):
+        self._values[key] = value
+
+    def set_blob(self, key, value):
+        self._values[key] = bytes(value)
+
+    def erase_key(self, key):
+        if key not in self._values:
+            raise OSError(-4354)
+        del self._values[key]
+
+    def commit(self):
+        self._session.put((NVS, dict(self._values)))
+
+
+class _Coil:
+    def __init__(self, session, closes):
+        self._session = session
+        self._closes = closes
+
+    def value(self, level):
+        if level:
+            self._session.operations += 1
+            self._session.mark("contact", self._closes)
+
+
+class _Aux:
+    def __init__(self, session):
+        self._session = session
+
+    def value(self):
+        return self._session.truth.contact
+
+
+class _Journal(journal_module.Journal):
+    """The journal, telling the session what is on flash."""
+
+    session = None
+
+    def append(self, name, fields, utc_s, time_valid, up_s):
+        session = self.session
+        session.mark("begins", name)
+        try:
+            seq = journal_module.Journal.append(self, name, fields, utc_s, time_valid, up_s)
+        except Exception:
+            session.mark("failed")
+            raise
+        wire = {
+            "type": name, "seq": seq, "boot": self.boot, "utc_s": utc_s, "time_valid": time_valid,
+            "up_s": up_s,
+        }  # fmt: skip
+        wire.update(fields)
+        session.mark("record", wire, int(session.segments()[0][4:], 16), self.store_id)
+        return seq
+
+
+class _Os:
+    """The module `os` for the journal, with numbers that are the same in every run."""
+
+    def __getattr__(self, name):
+        return getattr(_os, name)
+
+    def urandom(self, size):
+        return bytes(0xA0 + i for i in range(size))
+
+
+_os = journal_module.os
+journal_module.os = _Os()
+
+
+class Session:
+    """settings: the dict that the launcher hands over; image: of the flash; truth: what is known
+    so far, changed by what happens; log: list that gets every entry."""
+
+    def __init__(self, settings, image, truth, log, show=None):
+        self.settings = settings
+        self.truth = truth
+        self.log = log
+        self.flash = Flash(image, log)
+        self.operations = 0
+        self.lines = []
+        self.meter = None
+        self._show = show
+        self._ticks_ms = 2**30 - 5000  # wraps soon
+
+    def put(self, entry):
+        """An entry of the log that is not the flash's own."""
+        self.log.append(entry)
+        self.truth.take(entry)
+
+    def mark(self, *what):
+        """Something that the world outside sees."""
+        self.put((MARK,) + what)
+
+    # --- power ---------------------------------------------------------------------------------
+
+    def format(self):
+        """What a board does with a blank flash."""
+        vfs.VfsLfs2.mkfs(self.flash)
+
+    def mount(self):
+        """OSError if littlefs finds nothing that it can mount."""
+        vfs.mount(vfs.VfsLfs2(self.flash), MOUNT)
+
+    def start(self, cause="power", time_known=True, faulted=False):
+        """A boot on the mounted flash."""
+        self.operations = 0
+        self._ticks_ms = 2**30 - 5000
+        config = Config(json.loads(self.settings["config"]))
+        journal = _Journal(FOLDER, CHECKPOINT_FORMAT, **self.settings["sizes"])
+        journal.session = self
+        relay = RelayDriver("latching", _Coil(self, 1), _Coil(self, 0), _Aux(self), lambda: None)
+        self.meter = Meter(
+            config, journal, WallClock(self._ticks), relay, _Nvs(self), 100000, self._line,
+            lambda: None,
+        )  # fmt: skip
+        self.meter.start(cause, self.truth.utc_s if time_known else None, faulted)
+        self.meter.finish_operation()
+        self.mark("booted", self.meter.energy.import_wh)
+
+    def stop(self):
+        """The power is off. Nothing is written."""
+        if self.meter is not None:
+            self.meter.journal.close()
+            self.meter = None
+        vfs.umount(MOUNT)
+
+    def restart(self, off_s=0, **how):
+        """A power cut while nothing is being written, and the next boot."""
+        self.meter.journal.close()
+        if off_s:
+            self.mark("off", off_s)
+        self.start(**how)
+
+    def _ticks(self):
+        return self._ticks_ms
+
+    def _line(self, text):
+        if self._show is not None:
+            self._show(text)
+
+    # --- life ----------------------------------------------------------------------------------
+
+    def run(self, seconds, power_w=0, step_s=60):
+        """Simulated seconds at 240 V and a power in whole units of 0.3 W, in steps."""
+        shunt_raw = power_w * 1000000 // 240 // 1250
+        for _ in range(0, seconds, step_s):
+            self._ticks_ms = (self._ticks_ms + step_s * 1000) & 0x3FFFFFFF
+            meter = self.meter
+            meter.sample(6000, shunt_raw if self.truth.contact else 0, step_s * 1000)
+            self.mark("sample", step_s * 1000, meter.energy.import_wh, meter.live()["grace_s"])
+            meter.tick(step_s * 1000)
+            meter.finish_operation()
+
+    def show(self):
+        """A live message goes out."""
+        self.mark("shown", self.meter.live()["import_wh"])
+
+    def acknowledge(self, seq):
+        """The gateway has the records up to `seq`."""
+        self.mark("acked", seq)
+        self.meter.journal.acknowledge(seq)
+
+    def order(self, order_id, counter, kind="recharge", paid_mp=0, **members):
+        """The gateway sends an order; returns the answer."""
+        order = {"v": 1, "meter": "JH-0001", "id": order_id, "counter": counter, "kind": kind}
+        order.update(members)
+        config = self.meter.config
+        message = codec.sign(config.key, config.meter, codec.encode(order))
+        return self.send(order_id, message, paid_mp)
+
+    def send(self, order_id, message, paid_mp=0):
+        """The same with a signed message."""
+        self.mark("order", order_id, message, paid_mp)
+        answer = self.meter.handle_order(message)
+        self.meter.finish_operation()
+        if answer is not None:
+            self.mark("answer", order_id, answer)
+        return answer
+
+    def segments(self):
+        """Names of the log's files, oldest first."""
+        return sorted(name for name in journal_module.os.listdir(FOLDER) if name[:4] == "log-")
+
+    def records(self):
+        """All records of the journal."""
+        return self.meter.journal.records_after(0, 1000000)
