@@ -40,7 +40,7 @@ cli.app(["gateway", "run", *sys.argv[2:]])
 class Process:
     """A gateway as a process of its own."""
 
-    def __init__(self, folder, *options, deaths=0):
+    def __init__(self, folder, *options, deaths=0, environment=None):
         """`deaths`: kill itself after so many commits; 0 never."""
         command = [sys.executable, "-m", "gateway.cli", "gateway", "run"]
         if deaths:
@@ -49,6 +49,7 @@ class Process:
         self.process = subprocess.Popen(
             [*command, "--data", str(folder), *ports, *options],
             cwd=ROOT,
+            env=environment,
             stderr=subprocess.PIPE,
             text=True,
         )
