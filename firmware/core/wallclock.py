@@ -1,32 +1,28 @@
 """Uptime and UTC of the meter, from ticks; the time of day may be unknown.
 
 Energy runs on ticks, never on the time of day. All spans are integers of ms. Between two times of
-the gateway UTC runs at the rate that `drift` has learnt. A small error is made up slowly: UTC
+the gateway UTC runs at the rate that drift.py has learnt. A small error is made up slowly: UTC
 neither jumps nor goes back for it. Tests: host_tests/unit/test_wallclock.py.
 """
 
-from firmware.core.drift import RATE_MAX_PPB, Drift
-from firmware.core.shim import const
+from firmware.core.shim import const, forget
 
 # 2024-01-01 to 2100-01-01: outside, the clock of a chip was not set or has gone mad.
 PLAUSIBLE_UTC_S = (1704067200, 4102444800)
 # From here on an error is a step, and an event.
 STEP_MS = const(2000)
+RATE_MAX_PPB = const(200000)  # an ESP32's crystal is good for 10 to 40 ppm, with heat and age
+SLEW_PPB = const(500000)
 
 _TICKS_MASK = const(0x3FFFFFFF)
-_SLEW_PPB = const(500000)
-# How far a learnt rate may be off by the next time: warmth.
-_RATE_ERROR_PPB = const(5000)
 _LOOK_MS = const(1000)
 _NVS_KEY = "drift_ppb"
-# Writes to NVS are few: a rate this near is good enough after a restart.
-_KEEP_PPB = const(2000)
 
 
 class WallClock:
     """`ticks_ms()` counts ms modulo 2**30 (as `time.ticks_ms`); it must be looked at more often
     than every 12 days, which the sampling does. nvs: as esp32.NVS, keeps the crystal's rate over
-    restarts; None: it is learnt anew."""
+    restarts; None: it is learnt anew. Attributes without a method are drift.py's."""
 
     def __init__(self, ticks_ms, nvs=None):
         self._ticks_ms = ticks_ms
@@ -34,18 +30,21 @@ class WallClock:
         self._up_ms = 0
         self._utc_at_boot_ms = None  # with the correction for drift and error as of the last look
         self._look_up_ms = 0
-        self._anchor_up_ms = 0
-        self._anchor_ms = 0  # what `_utc_at_boot_ms` was then
-        self._owed_ms = 0  # error found then, to be made up slowly
-        self._doubt_ms = 0  # how far off the time may have been then
+        self._anchor_ms = 0  # what `_utc_at_boot_ms` was at the anchor
+        self.anchor_up_ms = 0
+        self.owed_ms = 0  # error found then, to be made up slowly
+        self.doubt_ms = 0  # how far off the time may have been then
+        self.points = []
+        self.odd = False  # the last point was left out
         self._nvs = nvs
-        self._kept_ppb = 0
+        self.kept_ppb = 0
         try:
             if nvs:
-                self._kept_ppb = nvs.get_i32(_NVS_KEY)
+                self.kept_ppb = nvs.get_i32(_NVS_KEY)
         except OSError:
             pass  # never written
-        self._drift = Drift(self._kept_ppb)
+        # ns to add to each second of the ticks
+        self.rate_ppb = max(-RATE_MAX_PPB, min(RATE_MAX_PPB, self.kept_ppb))
 
     def up_ms(self):
         """ms since this boot began."""
@@ -65,11 +64,11 @@ class WallClock:
         up_ms = self.up_ms()
         if up_ms >= self._look_up_ms:
             self._look_up_ms = up_ms + _LOOK_MS
-            span_ms = up_ms - self._anchor_up_ms
-            most_ppb = span_ms * _SLEW_PPB
-            owed_ppb = max(-most_ppb, min(most_ppb, self._owed_ms * 1000000000))
+            span_ms = up_ms - self.anchor_up_ms
+            most_ppb = span_ms * SLEW_PPB
+            owed_ppb = max(-most_ppb, min(most_ppb, self.owed_ms * 1000000000))
             # Divided once: two roundings could take the clock back by a ms.
-            correction_ms = (span_ms * self._drift.rate_ppb + owed_ppb) // 1000000000
+            correction_ms = (span_ms * self.rate_ppb + owed_ppb) // 1000000000
             self._utc_at_boot_ms = self._anchor_ms + correction_ms
         return self._utc_at_boot_ms + up_ms
 
@@ -81,8 +80,8 @@ class WallClock:
     def set_utc_ms(self, utc_ms):
         """Sets the time; returns the step in ms, or None if the time was unknown."""
         was_ms = self.utc_ms()
-        self._drift.forget()
-        self._anchor(utc_ms, 0, STEP_MS)  # a clock chip counts whole seconds
+        self.points = []
+        self.anchor(utc_ms, 0, STEP_MS)  # a clock chip counts whole seconds
         return None if was_ms is None else utc_ms - was_ms
 
     def sync(self, utc_ms, round_trip_ms):
@@ -91,36 +90,24 @@ class WallClock:
         Returns the step in ms: 0 if the error was below STEP_MS, which is made up slowly; None if
         the time was unknown.
         """
-        now_ms = self.utc_ms()
-        up_ms = self.up_ms()
-        drift = self._drift
-        wrong_ms = round_trip_ms // 2
-        if now_ms is None or abs(utc_ms - now_ms) >= STEP_MS:
-            drift.forget()
-            drift.add(up_ms, utc_ms, round_trip_ms)
-            self._anchor(utc_ms, 0, wrong_ms)
-            return None if now_ms is None else utc_ms - now_ms
-        span_ms = up_ms - self._anchor_up_ms
-        most_ms = span_ms * _SLEW_PPB // 1000000000
-        left_ms = self._owed_ms - max(-most_ms, min(most_ms, self._owed_ms))
-        error_ppb = _RATE_ERROR_PPB if drift.known else RATE_MAX_PPB
-        doubt_ms = self._doubt_ms + abs(left_ms) + span_ms * error_ppb // 1000000000
-        drift.add(up_ms, utc_ms, round_trip_ms)
-        # A question that took long tells less than the own clock knows, if both may be right.
-        if wrong_ms <= doubt_ms or abs(utc_ms - now_ms) > doubt_ms + wrong_ms:
-            left_ms = utc_ms - now_ms
-            doubt_ms = wrong_ms
-        self._anchor(now_ms, left_ms, doubt_ms)
-        rate_ppb = drift.rate_ppb
-        if self._nvs and abs(rate_ppb - self._kept_ppb) > _KEEP_PPB:
-            self._nvs.set_i32(_NVS_KEY, rate_ppb)
-            self._nvs.commit()
-            self._kept_ppb = rate_ppb
-        return 0
+        from firmware.core import drift
 
-    def _anchor(self, utc_ms, owed_ms, doubt_ms):
+        try:
+            return drift.sync(self, utc_ms, round_trip_ms)
+        finally:
+            forget("firmware.core.drift")
+
+    def anchor(self, utc_ms, owed_ms, doubt_ms):
+        """It is `utc_ms` now, with so much owed and in doubt."""
         up_ms = self.up_ms()
         self._utc_at_boot_ms = self._anchor_ms = utc_ms - up_ms
-        self._anchor_up_ms = self._look_up_ms = up_ms
-        self._owed_ms = owed_ms
-        self._doubt_ms = doubt_ms
+        self.anchor_up_ms = self._look_up_ms = up_ms
+        self.owed_ms = owed_ms
+        self.doubt_ms = doubt_ms
+
+    def keep_rate(self):
+        """Writes the rate to NVS."""
+        self.kept_ppb = self.rate_ppb
+        if self._nvs:
+            self._nvs.set_i32(_NVS_KEY, self.rate_ppb)
+            self._nvs.commit()

@@ -26,7 +26,7 @@ import asyncio
 import errno
 import struct
 
-from firmware.core.shim import const
+from firmware.core.shim import const, forget
 
 PACKET_MAX = const(4096)
 SKIP_MAX = const(262144)
@@ -272,6 +272,8 @@ class Client:
             self._why = "closed by the broker"
         except (OSError, ProtocolError, NameUnknown) as error:
             self._why = reason(error)
+        except MemoryError:
+            self._why = "no memory"  # for a packet; the message comes again
         finally:
             self.connected = False
             if keeping:
@@ -327,6 +329,7 @@ class Client:
             self._reader, self._writer = await secure.wrap(
                 self._reader, self._writer, self._ca, self._host
             )
+            forget("firmware.link.secure")
             # In here, as on MicroPython the handshake comes with the first bytes.
             await self._greet()
         except (ValueError, OSError) as error:

@@ -14,7 +14,7 @@ import asyncio
 import binascii
 import gc
 
-from firmware.core.shim import const
+from firmware.core.shim import const, forget
 from firmware.link import codec
 from firmware.link.mqtt import Client, LinkDown, reason
 from firmware.storage.errors import StorageError
@@ -144,7 +144,10 @@ class Uplink:
         from firmware.link import names  # a part that many meters do not need
 
         number = int.from_bytes(self._urandom(2), "big")
-        return await names.resolve(name, self._wlan.ifconfig()[3], self._answer, number)
+        try:
+            return await names.resolve(name, self._wlan.ifconfig()[3], self._answer, number)
+        finally:
+            forget("firmware.link.names")
 
     async def _join(self):
         wlan = self._wlan

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.core.drift import RATE_MAX_PPB, Drift
-from firmware.core.wallclock import STEP_MS, WallClock
+from firmware.core.drift import learn
+from firmware.core.wallclock import RATE_MAX_PPB, STEP_MS, WallClock
 from host_tests.fakes.bench import NVS
 
 START_MS = 1_767_600_000_000
@@ -93,7 +93,7 @@ def test_the_rate_of_the_crystal_is_learnt_and_corrected(error_ppm):
     uncorrected_ms = abs(error_ppm) * 36 // 10
     assert abs(errors[0] - uncorrected_ms) <= 2
     assert max(errors[8:]) <= 3
-    assert abs(crystal.clock._drift.rate_ppb + error_ppm * 1000) < 500
+    assert abs(crystal.clock.rate_ppb + error_ppm * 1000) < 500
 
 
 def test_a_slow_network_and_wrong_answers_hardly_move_the_rate():
@@ -111,7 +111,7 @@ def test_a_slow_network_and_wrong_answers_hardly_move_the_rate():
     for _ in range(hours):
         crystal.sync(*ways())
         crystal.passes(HOUR_S)
-        rates.append(crystal.clock._drift.rate_ppb)
+        rates.append(crystal.clock.rate_ppb)
     assert all(abs(rate + 40_000) < 25_000 for rate in rates[8:])
 
 
@@ -147,7 +147,7 @@ def test_the_rate_outlives_a_restart_and_nvs_is_written_seldom():
     assert 1 <= len(commits) <= 2
     crystal._seen_ms = 0
     crystal.boot()
-    assert abs(crystal.clock._drift.rate_ppb + 40_000) < 3_000
+    assert abs(crystal.clock.rate_ppb + 40_000) < 3_000
     crystal.sync()
     crystal.passes(HOUR_S)
     assert abs(crystal.error_ms) <= 12
@@ -157,32 +157,32 @@ def test_the_rate_outlives_a_restart_and_nvs_is_written_seldom():
 def test_a_rate_in_nvs_that_no_crystal_has_is_bounded(kept):
     nvs = NVS()
     nvs.kept["drift_ppb"] = kept
-    assert abs(WallClock(lambda: 0, nvs)._drift.rate_ppb) == RATE_MAX_PPB
+    assert abs(WallClock(lambda: 0, nvs).rate_ppb) == RATE_MAX_PPB
 
 
 def test_a_gateway_whose_clock_was_set_does_not_bend_the_rate():
-    drift = Drift(0)
+    clock = WallClock(lambda: 0)
     hours_ms = [n * 3_600_000 for n in range(12)]
     for up_ms in hours_ms[:6]:
-        drift.add(up_ms, START_MS + up_ms + up_ms // 50_000, 40)  # 20 ppm
-    rate_ppb = drift.rate_ppb
+        learn(clock, up_ms, START_MS + up_ms + up_ms // 50_000, 40)  # 20 ppm
+    rate_ppb = clock.rate_ppb
     assert abs(rate_ppb - 20_000) < 100
     for up_ms in hours_ms[6:8]:
-        drift.add(up_ms, START_MS + up_ms + up_ms // 50_000 + 1_500, 40)
-    assert drift.rate_ppb == rate_ppb
+        learn(clock, up_ms, START_MS + up_ms + up_ms // 50_000 + 1_500, 40)
+    assert clock.rate_ppb == rate_ppb
     for up_ms in hours_ms[8:]:
-        drift.add(up_ms, START_MS + up_ms + up_ms // 50_000 + 1_500, 40)
-    assert abs(drift.rate_ppb - 20_000) < 100
+        learn(clock, up_ms, START_MS + up_ms + up_ms // 50_000 + 1_500, 40)
+    assert abs(clock.rate_ppb - 20_000) < 100
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 2**34), st.integers(-(2**34), 2**34), st.integers(0, 9_000)))
 )
 def test_the_rate_is_bounded_whatever_comes(points):
-    drift = Drift(0)
+    clock = WallClock(lambda: 0)
     up_ms = 0
     for span_ms, off_ms, round_trip_ms in points:
         up_ms += span_ms
-        drift.add(up_ms, START_MS + up_ms + off_ms, round_trip_ms)
-        assert abs(drift.rate_ppb) <= RATE_MAX_PPB
-        assert len(drift.points) <= 8
+        learn(clock, up_ms, START_MS + up_ms + off_ms, round_trip_ms)
+        assert abs(clock.rate_ppb) <= RATE_MAX_PPB
+        assert len(clock.points) <= 8
