@@ -105,7 +105,7 @@ def _decoder(kind: type[T]) -> Callable[[bytes], T]:
 
 
 decode_up = _decoder(Up)
-decode_outline = msgspec.json.Decoder(Outline).decode
+decode_outline = _decoder(Outline)
 decode_live = _decoder(Live)
 decode_answer = _decoder(Answer)
 decode_ask = _decoder(Ask)

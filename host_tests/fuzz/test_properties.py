@@ -19,6 +19,12 @@ from firmware.storage import packing
 from host_tests.fakes.bench import Bench
 from host_tests.fakes.documents import KEY_HEX, meter_config, tariff_document
 
+# Nothing is judged by time: the machine may be busy.
+settings.register_profile(
+    "fuzz", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+UNTIMED = settings.get_profile("fuzz")
+
 LEAVES = (
     st.none()
     | st.booleans()
@@ -55,6 +61,7 @@ def damaged(document):
     return st.composite(lambda draw: change(document, draw))()
 
 
+@UNTIMED
 @given(damaged(tariff_document((50, 600_000), (100, 700_000), (None, 800_000))))
 def test_a_tariff_is_refused_by_name_or_can_be_charged_stored_and_read(document):
     try:
@@ -75,6 +82,7 @@ def prev_of(kind):
     return {field: "00" * 16 for field, _form in RECORDS[kind][1] if field == "prev"}
 
 
+@UNTIMED
 @given(damaged(meter_config()))
 def test_a_configuration_is_refused_by_name_or_complete(values):
     try:
@@ -85,6 +93,7 @@ def test_a_configuration_is_refused_by_name_or_complete(values):
     assert len(config.key) == 32 and config.window_start_min < config.window_end_min
 
 
+@UNTIMED
 @given(st.sampled_from(sorted(RECORDS)), st.data())
 def test_a_record_is_refused_by_name_or_within_the_table(kind, data):
     record = {"type": kind, "seq": 1, "boot": 1, "utc_s": 0, "time_valid": 0, "up_s": 0}
@@ -97,11 +106,13 @@ def test_a_record_is_refused_by_name_or_within_the_table(kind, data):
         assert error.field and error.why
 
 
+@UNTIMED
 @given(st.integers(0, 255), st.binary(max_size=200))
 def test_any_payload_of_a_record_is_unpacked_or_not(code, payload):
     assert packing.unpack(code, payload, {}) in (True, False)
 
 
+@UNTIMED
 @given(st.binary(max_size=300))
 def test_any_stream_is_packets_or_a_protocol_error(stream):
     decoder = mqtt.Decoder()
@@ -117,6 +128,7 @@ def test_any_stream_is_packets_or_a_protocol_error(stream):
         pass
 
 
+@UNTIMED
 @given(st.text() | st.binary().map(bytes.hex) | st.integers())
 def test_any_sealed_text_opens_or_does_not(sealed):
     """One in 256 of whole blocks looks like padding: the order around it is signed."""
@@ -146,7 +158,7 @@ def meter(tmp_path_factory):
     bench.meter.journal.close()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@UNTIMED
 @given(st.sampled_from(ORDERS), st.data())
 def test_an_order_signed_with_the_right_key_is_answered_by_the_table(meter, order, data):
     """Whatever it says: refused is a result, and changes no balance and no contact."""
