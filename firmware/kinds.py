@@ -5,8 +5,12 @@ is then accepted whatever the time is. docs/SPEC.md section 2.4 is the prose. Te
 host_tests/unit/test_orders.py.
 """
 
-from firmware.core.config import check_settings
+import binascii
+import json
+
+from firmware.core.config import check_settings, merge_link
 from firmware.core.records import LEDGER_LOST
+from firmware.core.sealing import SALT_BYTES, SealError, next_key, unseal
 from firmware.core.shim import const
 from firmware.core.wallclock import PLAUSIBLE_UTC_S
 from firmware.credit import tariff as tariffs
@@ -35,7 +39,9 @@ def decide(meter, order):
     written.
     """
     kind = _KINDS.get(order["kind"])
-    return kind(meter, order) if kind else ("unsupported", False)
+    if kind is None or (kind in (_key, _link) and not meter.credentials.changeable):
+        return "unsupported", False
+    return kind(meter, order)
 
 
 def _refusal(meter, order):
@@ -143,6 +149,36 @@ def _resend(meter, order):
     return "accepted", False
 
 
+def _key(meter, order):
+    credentials = meter.credentials
+    try:
+        salt = binascii.unhexlify(order.get("salt"))
+    except (ValueError, TypeError):
+        salt = b""
+    if len(salt) != SALT_BYTES:
+        raise codec.CodecError("salt", "must be 64 hex digits")
+    # Signed under keys[0]: a message under the one that waits would have put it there.
+    key = credentials.keys[0]
+    new = next_key(key, salt)
+    credentials.write(
+        key=str(binascii.hexlify(key), "ascii"), next=str(binascii.hexlify(new), "ascii")
+    )
+    credentials.keys = [key, new]
+    return "accepted", False
+
+
+def _link(meter, order):
+    credentials = meter.credentials
+    try:
+        document = json.loads(unseal(credentials.keys[0], order.get("sealed")))
+    except SealError as error:
+        raise codec.CodecError("sealed", str(error))
+    except (ValueError, RuntimeError, TypeError, OverflowError):
+        raise codec.CodecError("sealed", "must hold JSON")
+    credentials.try_link(merge_link(document, credentials.link_in_force()))
+    return "accepted", False
+
+
 _KINDS = {
     "tariff": _tariff,
     "settings": _settings,
@@ -152,4 +188,6 @@ _KINDS = {
     "clock": _clock,
     "resync": _resync,
     "resend": _resend,
+    "key": _key,
+    "link": _link,
 }

@@ -22,9 +22,11 @@ from firmware.meter import CHECKPOINT_FORMAT, Meter
 from firmware.metering.ina219 import INA219, ConfigurationLost
 from firmware.relay.driver import PULSE_MS, RelayDriver
 from firmware.storage.journal import Journal
+from firmware.storage.slots import Slots
 
 CONFIG_PATH = "/config.json"
 DATA_FOLDER = "/data"
+KEEP_FOLDER = "/keep"
 
 _WATCHDOG_MS = const(8000)
 # A person at the prompt, or mpremote, gets this long before the meter restarts by itself.
@@ -119,6 +121,7 @@ def _assemble(board, config):
         board.shunt_uohm,
         print,
         changed,
+        Slots(KEEP_FOLDER, "secrets"),
     )
     try:
         meter.start(board.reset_cause, _rtc_utc_s(board.rtc), _take_fault(board.nvs))

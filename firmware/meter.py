@@ -16,6 +16,7 @@ from firmware.core import civil, events
 from firmware.core.records import LEDGER, LEDGER_LOST
 from firmware.core.shim import const
 from firmware.core.wallclock import PLAUSIBLE_UTC_S, STEP_MS
+from firmware.credentials import Credentials
 from firmware.credit import tariff as tariffs
 from firmware.credit.account import Account
 from firmware.link import codec
@@ -46,10 +47,11 @@ class Meter:
     config: core.config.Config; journal: storage.journal.Journal of CHECKPOINT_FORMAT, not yet
     opened; clock: core.wallclock.WallClock; relay: relay.driver.RelayDriver; nvs: as esp32.NVS
     (`get_i32`, `set_i32`, `commit`); shunt_uohm: the board's shunt; log: function of one line of
-    text; changed: called after a record has been written.
+    text; changed: called after a record has been written; slots: storage.slots.Slots for the
+    credentials that orders change, None: they cannot.
     """
 
-    def __init__(self, config, journal, clock, relay, nvs, shunt_uohm, log, changed):
+    def __init__(self, config, journal, clock, relay, nvs, shunt_uohm, log, changed, slots=None):
         codec.check_meter_id(config.meter)
         self.config = config
         self.journal = journal
@@ -77,6 +79,7 @@ class Meter:
         self._undated_told = False
         self._settings = {}  # by order; they win over the configuration
         self.orders = Orders(self)
+        self.credentials = Credentials(config, slots, nvs, self._event)
         self.service = ""  # or LEDGER_LOST: somebody must come
         self._last_utc_s = 0
         self._closed_minute = 0
@@ -619,8 +622,8 @@ class Meter:
         self._snapshot()
 
     def open_signed(self, message):
-        """The payload of a message (bytes) that the gateway signed; CodecError for any other."""
-        return codec.open_signed(self.config.key, self.config.meter, message)
+        """As `credentials.Credentials.open_signed`."""
+        return self.credentials.open_signed(message)
 
     def resend(self, seq):
         """Sends the records above `seq` again. On flash on return."""

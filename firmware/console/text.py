@@ -17,6 +17,8 @@ WORDS = {
     events.SAMPLE_GAP: "gap in the samples, not invented",
     events.TIME_UNKNOWN: "time unknown, no cut",
     events.TIME_REFUSED: "time refused, the step needs an order",
+    events.CHANGE_WORKS: "a change works, the old is dropped",
+    events.CHANGE_GIVEN_UP: "a change is given up, the old stays",
     events.RESTARTED_AFTER_FAULT: "restarted after a fault",
     events.JOURNAL_DAMAGED: "journal damaged, bytes dropped",
     events.LEDGER_LOST: "ledger records are missing, supply kept on, no recharge taken",
@@ -60,6 +62,8 @@ def detail(record, utc_offset_s):
         return fixed(value, 1000, 1) + " s"
     if code == events.CLOCK_SET:
         return "step %d s" % value if value else "was unknown"
+    if code in (events.CHANGE_WORKS, events.CHANGE_GIVEN_UP):
+        return "key" if value else "link settings"
     if code == events.TIME_REFUSED:
         return "%d s" % value
     if code == events.LEDGER_LOST:

@@ -30,6 +30,21 @@ _INTEGERS = (
     ("opening_balance_mp", 0, -10000000000, 10000000000),
 )
 
+_MEMBERS = (
+    ("wifi", ("ssid", "password")),
+    ("broker", ("host", "port", "user", "password", "ca")),
+)
+LINK = (
+    "wifi_ssid",
+    "wifi_password",
+    "broker_host",
+    "broker_port",
+    "broker_user",
+    "broker_password",
+    "broker_ca",
+)
+"""Attributes of Config that are the link's settings: section and member."""
+
 CA_MAX = const(4000)
 _PEM = "-----BEGIN CERTIFICATE-----"
 _VERSION = const(1)
@@ -92,6 +107,48 @@ def _section(values, field):
     return section
 
 
+def _check_link(values):
+    """The link's settings in a document, in the order of LINK."""
+    wifi = _section(values, "wifi")
+    broker = _section(values, "broker")
+    ca = _text(broker, "ca", CA_MAX, 0, "")
+    if ca and not ca.startswith(_PEM):
+        raise ConfigError("ca", "must be a certificate in PEM")
+    return [
+        _text(wifi, "ssid", 32),
+        _text(wifi, "password", 63, 0),
+        _text(broker, "host", 253),
+        _integer(broker, "port", 1883, 1, 65535),
+        _text(broker, "user", 64),
+        _text(broker, "password", 64),
+        ca,
+    ]
+
+
+def merge_link(document, link):
+    """Link settings (in the order of LINK): `link` changed by the members of an order's document.
+
+    Raises ConfigError naming the member, never its value.
+    """
+    if not isinstance(document, dict) or not document:
+        raise ConfigError("sealed", "must hold wifi or broker")
+    merged = {}
+    place = 0
+    for section, members in _MEMBERS:
+        given = _section(document, section) if section in document else {}
+        for name in given:
+            if name not in members:
+                raise ConfigError(name, "is not known")
+        merged[section] = {}
+        for name in members:
+            merged[section][name] = given.get(name, link[place])
+            place += 1
+    for section in document:
+        if section not in merged:
+            raise ConfigError(section, "is not known")
+    return _check_link(merged)
+
+
 class Config:
     """The checked configuration as attributes, units in their names."""
 
@@ -105,17 +162,8 @@ class Config:
             self.key = binascii.unhexlify(_text(values, "key", 64, 64))
         except ValueError:
             raise ConfigError("key", "must be 64 hex digits")
-        wifi = _section(values, "wifi")
-        self.wifi_ssid = _text(wifi, "ssid", 32)
-        self.wifi_password = _text(wifi, "password", 63, 0)
-        broker = _section(values, "broker")
-        self.broker_host = _text(broker, "host", 253)
-        self.broker_port = _integer(broker, "port", 1883, 1, 65535)
-        self.broker_user = _text(broker, "user", 64)
-        self.broker_password = _text(broker, "password", 64)
-        self.broker_ca = _text(broker, "ca", CA_MAX, 0, "")
-        if self.broker_ca and not self.broker_ca.startswith(_PEM):
-            raise ConfigError("ca", "must be a certificate in PEM")
+        for name, value in zip(LINK, _check_link(values)):
+            setattr(self, name, value)
         self.made_utc_s = _integer(values, "made_utc_s", 0, 0, 0xFFFFFFFF)
         for field, default, low, high in _INTEGERS:
             setattr(self, field, _integer(values, field, default, low, high))

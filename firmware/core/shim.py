@@ -11,12 +11,13 @@ except ImportError:
         return value
 
 
-def forget(name):
-    """Gives back the heap of a module that is needed rarely; the next import reads it again.
+def forget(*names):
+    """Gives back the heap of modules that are needed rarely; the next import reads them again.
 
-    On the host it stays: its exceptions and classes would not be those that a test has imported.
+    On the host they stay: their exceptions and classes would not be those that a test has imported.
     """
     if sys.implementation.name == "micropython":
-        parent, _dot, last = name.rpartition(".")
-        del sys.modules[name]
-        delattr(sys.modules[parent], last)
+        for name in names:
+            if sys.modules.pop(name, None):
+                parent, _dot, last = name.rpartition(".")
+                delattr(sys.modules[parent], last)

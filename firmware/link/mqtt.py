@@ -385,7 +385,7 @@ class Client:
             packet = subscribe_packet(packet_id, self._subscribe)
             codes = await self._request(SUBACK, packet_id, packet)
             if len(codes) != 2 + len(self._subscribe) or max(codes[2:]) > 1:
-                self._drop("subscription refused")
+                self.drop("subscription refused")
                 return
             if self._writer is not writer:
                 return  # the connection ended in the same turn, and the cancel came too late
@@ -423,9 +423,9 @@ class Client:
         try:
             return await self._answer(awaitable, ANSWER_S)
         except asyncio.TimeoutError:
-            self._drop("no answer")
+            self.drop("no answer")
         except OSError as error:
-            self._drop(reason(error))
+            self.drop(reason(error))
         raise LinkDown("lost")
 
     async def _send(self, *parts):
@@ -437,7 +437,8 @@ class Client:
                 self._writer.write(part)
             await self._writer.drain()
 
-    def _drop(self, why):
+    def drop(self, why):
+        """Ends the connection that stands; `run_once` raises LinkDown with `why`."""
         if self._reading and not self._why:
             self._why = why
             self._reading.cancel()

@@ -36,6 +36,7 @@ _JOIN_S = const(30)
 _TIME_EVERY_S = const(3600)
 _TIME_AGAIN_S = const(300)
 _ANSWERS_MAX = const(8)
+_ROTATE_S = const(30)  # an order's answer goes out before its link settings are tried
 
 
 class Uplink:
@@ -53,13 +54,7 @@ class Uplink:
         self._wlan = wlan
         self._answer = answer
         self._urandom = urandom
-        subscribe = [self._topic(leaf) for leaf in codec.LEAVES_DOWN]
-        self._client = Client(
-            config.broker_host, config.broker_port, config.meter,
-            config.broker_user, config.broker_password, (self._topic("link"), b"offline"),
-            subscribe, self._came_up, self._take, answer,
-            ca=config.broker_ca, lookup=None if wlan is None else self._find,
-        )  # fmt: skip
+        self._client = self._make_client()
         # Made once: after a day there is no free piece of this length in an ESP32's heap.
         self._buffer = bytearray(BATCH_BYTES)
         self._woken = asyncio.Event()
@@ -109,10 +104,20 @@ class Uplink:
 
     async def run(self):
         """Runs the link for ever."""
-        await asyncio.gather(self._connect(), self._deliver(), self._live())
+        await asyncio.gather(self._connect(), self._deliver(), self._live(), self._rotate())
 
     def _topic(self, leaf):
         return codec.topic(self._config.meter, leaf)
+
+    def _make_client(self):
+        config = self._config
+        subscribe = [self._topic(leaf) for leaf in codec.LEAVES_DOWN]
+        return Client(
+            config.broker_host, config.broker_port, config.meter,
+            config.broker_user, config.broker_password, (self._topic("link"), b"offline"),
+            subscribe, self._came_up, self._take, self._answer,
+            ca=config.broker_ca, lookup=None if self._wlan is None else self._find,
+        )  # fmt: skip
 
     # --- connection ----------------------------------------------------------------------------
 
@@ -122,6 +127,8 @@ class Uplink:
         while True:
             up_s = self._meter.clock.up_s()
             try:
+                if self._meter.credentials.choose(up_s):
+                    self._leave()
                 await self._join()
                 await self._client.run_once()
             except LinkDown as error:
@@ -148,6 +155,23 @@ class Uplink:
             return await names.resolve(name, self._wlan.ifconfig()[3], self._answer, number)
         finally:
             forget("firmware.link.names")
+
+    async def _rotate(self):
+        """Ends the connection when other link settings are to be tried."""
+        while True:
+            await asyncio.sleep(_ROTATE_S)
+            if self._meter.credentials.due(self._meter.clock.up_s()):
+                self._client.drop("other settings are tried")
+
+    def _leave(self):
+        """The link settings have changed: begins with them from the network on."""
+        self._meter.log("link settings: changed to %s" % self._config.broker_host)
+        self._client = self._make_client()
+        if self._wlan is not None:
+            try:
+                self._wlan.disconnect()
+            except OSError:
+                pass  # it was not connected
 
     async def _join(self):
         wlan = self._wlan
@@ -363,6 +387,7 @@ class Uplink:
         utc_ms = codec.check_time(opened, self._nonce)
         self._nonce = None
         self._timed.set()
+        self._meter.credentials.verified()
         if round_trip_ms > _ROUND_TRIP_MAX_MS and self._meter.clock.utc_s() is not None:
             return  # asked again after half a minute
         self._time_due_up_s = self._meter.clock.up_s() + _TIME_EVERY_S

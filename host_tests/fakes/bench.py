@@ -1,6 +1,7 @@
 """A meter on the bench: the real Meter and Journal, pins and clock that the test moves."""
 
 import json
+from pathlib import Path
 
 from firmware.core.config import Config
 from firmware.core.wallclock import WallClock
@@ -8,6 +9,7 @@ from firmware.link import codec
 from firmware.meter import CHECKPOINT_FORMAT, Meter
 from firmware.relay.driver import RelayDriver
 from firmware.storage.journal import Journal
+from firmware.storage.slots import Slots
 from host_tests.fakes.documents import meter_config
 
 MIDNIGHT_UTC_S = 1767551400  # Monday 2026-01-05 00:00 in India
@@ -101,6 +103,7 @@ class Bench:
             100000,
             self.lines.append,
             lambda: None,
+            Slots(str(self.folder) + "-keep", "secrets"),
         )
         self.meter.start(cause, rtc_utc_s)
         self.meter.finish_operation()
@@ -146,7 +149,8 @@ class Bench:
 
     def image(self):
         """Every byte that the meter keeps: its files and its NVS."""
-        files = {file.name: file.read_bytes() for file in sorted(self.folder.iterdir())}
+        folders = (self.folder, Path(str(self.folder) + "-keep"))
+        files = {p: p.read_bytes() for f in folders if f.exists() for p in sorted(f.iterdir())}
         return files, dict(self.nvs.kept)
 
     def records(self, kind=None, code=None):

@@ -10,13 +10,17 @@ import time
 import paho.mqtt.client as paho
 import pytest
 
+from firmware.credentials import Credentials
 from firmware.link import codec
+from firmware.link import rotation as rotation_module
 from firmware.link import uplink as uplink_module
 from firmware.link.uplink import BATCH_BYTES, BATCH_RECORDS, Uplink
 from firmware.storage import errors as errors_module
 from firmware.storage.journal import Journal
+from firmware.storage.slots import Slots
+from host_tests.fakes.bench import NVS
 from host_tests.fakes.interpreters import micropython
-from host_tests.system.test_mqtt_client import ROOT, WAIT_S, Broker
+from host_tests.system.test_mqtt_client import ROOT, WAIT_S, Broker, free_port
 
 SCRIPT = ROOT / "host_tests" / "vm" / "scripts" / "uplink.py"
 METER = "JH-1"
@@ -55,13 +59,17 @@ class Clock:
 class Meter:
     """What the uplink sees of a meter."""
 
-    def __init__(self, journal):
+    def __init__(self, journal, config, slots=None):
         self.journal = journal
         self.clock = Clock()
         self.orders, self.lines = [], []
+        self.events = []
+        self.credentials = Credentials(
+            config, slots, NVS(), lambda *event: self.events.append(event)
+        )
 
     def open_signed(self, message):
-        return codec.open_signed(KEY, METER, message)
+        return self.credentials.open_signed(message)
 
     def handle_order(self, message):
         self.orders.append(message)
@@ -135,16 +143,15 @@ class Gateway:
 class Bench:
     """An uplink running with its surroundings."""
 
-    def __init__(self, folder, broker, answer=asyncio.wait_for, wlan=None):
+    def __init__(self, folder, broker, answer=asyncio.wait_for, wlan=None, slots=None):
         self.journal = Journal(str(folder / "data"), "<Q")
         self.journal.open()
         self.journal.begin_boot()
         self.journal.snapshot({})
-        self.meter = Meter(self.journal)
+        config = Config(broker.port)
+        self.meter = Meter(self.journal, config, slots)
         self.times = []
-        self.uplink = Uplink(
-            Config(broker.port), self.meter, self._set_time, wlan, answer, os.urandom
-        )
+        self.uplink = Uplink(config, self.meter, self._set_time, wlan, answer, os.urandom)
 
     def _set_time(self, utc_ms, round_trip_ms):
         assert 0 <= round_trip_ms < 2_000
@@ -506,6 +513,71 @@ def test_a_time_that_took_long_is_asked_for_again(tmp_path, broker, gateway, mon
         await bench.until(lambda: bench.times)
 
     bench.run(scenario)
+
+
+@pytest.fixture
+def short_trials(monkeypatch):
+    monkeypatch.setattr(uplink_module, "_ROTATE_S", 0.05)
+    monkeypatch.setattr(rotation_module, "TRY_S", 4)
+
+
+def test_a_wrong_broker_is_tried_and_the_meter_is_never_cut_off(
+    tmp_path, broker, gateway, short_trials
+):
+    bench = Bench(tmp_path, broker, slots=Slots(str(tmp_path / "keep"), "secrets"))
+    credentials = bench.meter.credentials
+
+    async def scenario():
+        await bench.until(lambda: bench.times)
+        link = credentials.link()
+        link[3] = free_port()
+        credentials.try_link(link)
+        await bench.until(lambda: credentials.rotation.trying)
+        bench.append(5)
+        await bench.until(lambda: not credentials.rotation.trying and bench.uplink.connected)
+        await bench.until(lambda: bench.uplink.waiting() == 0)
+
+    bench.run(scenario)
+    assert bench.meter.events == []
+    assert [record["seq"] for record in gateway.records] == [1, 2, 3, 4, 5]
+    bench = Bench(tmp_path, broker, slots=Slots(str(tmp_path / "keep"), "secrets"))
+    assert bench.meter.credentials.link()[3] == broker.port
+
+
+def test_a_right_broker_is_kept_when_the_gateway_is_met_there_and_after_a_restart(
+    tmp_path, broker, gateway, short_trials
+):
+    (tmp_path / "other").mkdir()
+    other = Broker(tmp_path / "other")
+    other.start()
+    there = Gateway(other.port)
+    slots = Slots(str(tmp_path / "keep"), "secrets")
+    bench = Bench(tmp_path, broker, slots=slots)
+    credentials = bench.meter.credentials
+
+    async def scenario():
+        await bench.until(lambda: bench.times)
+        link = credentials.link()
+        link[3] = other.port
+        credentials.try_link(link)
+        await bench.until(lambda: credentials.rotation is None)
+        bench.append(5)
+        await bench.until(lambda: bench.uplink.waiting() == 0)
+
+    async def restarted():
+        bench.append()
+        await bench.until(lambda: bench.uplink.waiting() == 0)
+
+    try:
+        bench.run(scenario)
+        assert bench.meter.events == [(1037, 0)]
+        assert gateway.records == []
+        bench = Bench(tmp_path, broker, slots=slots)
+        bench.run(restarted)
+        assert {record["seq"] for record in there.records} == {1, 2, 3, 4, 5, 6}
+    finally:
+        there.stop()
+        other.stop()
 
 
 @pytest.mark.parametrize("bits", [64, 32])

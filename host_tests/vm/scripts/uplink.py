@@ -13,7 +13,7 @@ import time
 
 sys.path.insert(0, sys.argv[1])
 
-from firmware.link import codec
+from firmware.credentials import Credentials
 from firmware.link.uplink import Uplink
 from firmware.storage.journal import Journal
 
@@ -24,6 +24,7 @@ class Config:
     meter, key = "JH-1", bytes(32)
     broker_host, broker_port = "127.0.0.1", int(sys.argv[2])
     broker_user, broker_password, broker_ca = "JH-1", "secret", ""
+    wifi_ssid, wifi_password = "home", "secret"
     live_period_s = 1
 
 
@@ -38,12 +39,13 @@ class Clock:
 
 
 class Meter:
-    def __init__(self, journal):
+    def __init__(self, journal, config):
         self.journal = journal
         self.clock = Clock()
+        self.credentials = Credentials(config, None, None, None)
 
     def open_signed(self, message):
-        return codec.open_signed(Config.key, Config.meter, message)
+        return self.credentials.open_signed(message)
 
     def handle_order(self, message):
         return {"v": 1, "id": str(message, "utf-8")}
@@ -70,13 +72,14 @@ async def main():
         fields.update(registers)
         journal.append("event", fields, 1767600000, 1, 1)
     times = []
+    config = Config()
 
     def set_time(utc_ms, round_trip_ms):
         times.append(utc_ms)
 
     gc.collect()
     before = gc.mem_alloc()
-    uplink = Uplink(Config(), Meter(journal), set_time, None, answer, os.urandom)
+    uplink = Uplink(config, Meter(journal, config), set_time, None, answer, os.urandom)
     task = asyncio.create_task(uplink.run())
     began_ms = time.ticks_ms()
     while uplink.waiting() or not times:
