@@ -8,9 +8,9 @@ host_tests/unit/test_orders.py.
 import binascii
 import json
 
-from firmware.core.config import check_settings, merge_link
 from firmware.core.records import LEDGER_LOST
-from firmware.core.sealing import SALT_BYTES, SealError, next_key, unseal
+from firmware.core.sealing import SALT_BYTES, SealError, unseal
+from firmware.core.settings import check_settings, merge_link
 from firmware.core.shim import const
 from firmware.core.wallclock import PLAUSIBLE_UTC_S
 from firmware.credit import tariff as tariffs
@@ -39,7 +39,7 @@ def decide(meter, order):
     written.
     """
     kind = _KINDS.get(order["kind"])
-    if kind is None or (kind in (_key, _link) and not meter.credentials.changeable):
+    if kind is None or (kind in (_key, _link) and meter.credentials.slots is None):
         return "unsupported", False
     return kind(meter, order)
 
@@ -150,20 +150,13 @@ def _resend(meter, order):
 
 
 def _key(meter, order):
-    credentials = meter.credentials
     try:
         salt = binascii.unhexlify(order.get("salt"))
     except (ValueError, TypeError):
         salt = b""
     if len(salt) != SALT_BYTES:
         raise codec.CodecError("salt", "must be 64 hex digits")
-    # Signed under keys[0]: a message under the one that waits would have put it there.
-    key = credentials.keys[0]
-    new = next_key(key, salt)
-    credentials.write(
-        key=str(binascii.hexlify(key), "ascii"), next=str(binascii.hexlify(new), "ascii")
-    )
-    credentials.keys = [key, new]
+    meter.credentials.change("new_key", salt)
     return "accepted", False
 
 
@@ -175,7 +168,8 @@ def _link(meter, order):
         raise codec.CodecError("sealed", str(error))
     except (ValueError, RuntimeError, TypeError, OverflowError):
         raise codec.CodecError("sealed", "must hold JSON")
-    credentials.try_link(merge_link(document, credentials.link_in_force()))
+    link = merge_link(document, credentials.change("link_in_force"))
+    credentials.change("try_link", link)
     return "accepted", False
 
 

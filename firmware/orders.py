@@ -95,7 +95,7 @@ class Orders:
         try:
             return kinds.decide(self._meter, order)
         finally:
-            forget("firmware.kinds", "firmware.core.sealing")
+            forget("firmware.kinds", "firmware.core.settings", "firmware.core.sealing")
 
     def append(self, record, order, **members):
         """Persists a record with the id and counter of an order."""

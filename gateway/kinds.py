@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from firmware.core.config import Config, ConfigError, check_settings
+from firmware.core.config import Config, ConfigError
 from firmware.core.sealing import SEALED_MAX, seal
+from firmware.core.settings import check_settings
 from firmware.link import codec
 from gateway.errors import FieldError
 from gateway.meters import Meters, broker_user, check_tariff

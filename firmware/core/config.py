@@ -30,21 +30,6 @@ _INTEGERS = (
     ("opening_balance_mp", 0, -10000000000, 10000000000),
 )
 
-_MEMBERS = (
-    ("wifi", ("ssid", "password")),
-    ("broker", ("host", "port", "user", "password", "ca")),
-)
-LINK = (
-    "wifi_ssid",
-    "wifi_password",
-    "broker_host",
-    "broker_port",
-    "broker_user",
-    "broker_password",
-    "broker_ca",
-)
-"""Attributes of Config that are the link's settings: section and member."""
-
 CA_MAX = const(4000)
 _PEM = "-----BEGIN CERTIFICATE-----"
 _VERSION = const(1)
@@ -59,36 +44,16 @@ class ConfigError(Exception):
         self.why = why
 
 
-def _integer(values, field, default, low, high):
+def integer(values, field, default, low, high):
+    """The integer member `field`, inside low..high; ConfigError otherwise."""
     value = values.get(field, default)
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise ConfigError(field, "must be an integer from %d to %d" % (low, high))
     return value
 
 
-def check_settings(document, present=None):
-    """Returns the `document` of a settings order (names of SETTINGS to values) if all is right.
-
-    Raises ConfigError naming the first member at fault. present: what has the values of the names
-    that the document leaves out as attributes; without it the window's end is judged only if both
-    are in the document.
-    """
-    if not isinstance(document, dict) or not document:
-        raise ConfigError("document", "must be an object with at least one setting")
-    known = [setting[0] for setting in SETTINGS]
-    for name in document:
-        if name not in known:
-            raise ConfigError(name, "is no setting for an order: " + ", ".join(known))
-    for name, default, low, high in SETTINGS:
-        if name in document:
-            _integer(document, name, default, low, high)
-    start = document.get("window_start_min", getattr(present, "window_start_min", None))
-    end = document.get("window_end_min", getattr(present, "window_end_min", None))
-    _check_window(start, end)
-    return document
-
-
-def _check_window(start_min, end_min):
+def check_window(start_min, end_min):
+    """ConfigError unless the end is above the start; None: not known."""
     if start_min is not None and end_min is not None and end_min <= start_min:
         raise ConfigError("window_end_min", "must be above window_start_min")
 
@@ -100,17 +65,18 @@ def _text(values, field, longest, shortest=1, default=None):
     return value
 
 
-def _section(values, field):
+def section(values, field):
+    """The object `field`; ConfigError otherwise."""
     section = values.get(field)
     if not isinstance(section, dict):
         raise ConfigError(field, "must be an object")
     return section
 
 
-def _check_link(values):
-    """The link's settings in a document, in the order of LINK."""
-    wifi = _section(values, "wifi")
-    broker = _section(values, "broker")
+def check_link(values):
+    """The link's settings in a document, in the order of core.settings.MEMBERS."""
+    wifi = section(values, "wifi")
+    broker = section(values, "broker")
     ca = _text(broker, "ca", CA_MAX, 0, "")
     if ca and not ca.startswith(_PEM):
         raise ConfigError("ca", "must be a certificate in PEM")
@@ -118,35 +84,11 @@ def _check_link(values):
         _text(wifi, "ssid", 32),
         _text(wifi, "password", 63, 0),
         _text(broker, "host", 253),
-        _integer(broker, "port", 1883, 1, 65535),
+        integer(broker, "port", 1883, 1, 65535),
         _text(broker, "user", 64),
         _text(broker, "password", 64),
         ca,
     ]
-
-
-def merge_link(document, link):
-    """Link settings (in the order of LINK): `link` changed by the members of an order's document.
-
-    Raises ConfigError naming the member, never its value.
-    """
-    if not isinstance(document, dict) or not document:
-        raise ConfigError("sealed", "must hold wifi or broker")
-    merged = {}
-    place = 0
-    for section, members in _MEMBERS:
-        given = _section(document, section) if section in document else {}
-        for name in given:
-            if name not in members:
-                raise ConfigError(name, "is not known")
-        merged[section] = {}
-        for name in members:
-            merged[section][name] = given.get(name, link[place])
-            place += 1
-    for section in document:
-        if section not in merged:
-            raise ConfigError(section, "is not known")
-    return _check_link(merged)
 
 
 class Config:
@@ -156,21 +98,23 @@ class Config:
         """Raises ConfigError. `meter` and `tariff` are checked by who knows their form."""
         if not isinstance(values, dict):
             raise ConfigError("config", "must be an object")
-        _integer(values, "v", 0, _VERSION, _VERSION)
+        integer(values, "v", 0, _VERSION, _VERSION)
         self.meter = _text(values, "meter", 24)
         try:
             self.key = binascii.unhexlify(_text(values, "key", 64, 64))
         except ValueError:
             raise ConfigError("key", "must be 64 hex digits")
-        for name, value in zip(LINK, _check_link(values)):
-            setattr(self, name, value)
-        self.made_utc_s = _integer(values, "made_utc_s", 0, 0, 0xFFFFFFFF)
+        link = check_link(values)
+        self.wifi_ssid, self.wifi_password = link[:2]
+        self.broker_host, self.broker_port, self.broker_user = link[2:5]
+        self.broker_password, self.broker_ca = link[5:]
+        self.made_utc_s = integer(values, "made_utc_s", 0, 0, 0xFFFFFFFF)
         for field, default, low, high in _INTEGERS:
-            setattr(self, field, _integer(values, field, default, low, high))
+            setattr(self, field, integer(values, field, default, low, high))
         rules = values.get("rules", {})
         if not isinstance(rules, dict):
             raise ConfigError("rules", "must be an object")
         for field, default, low, high in _RULES:
-            setattr(self, field, _integer(rules, field, default, low, high))
-        _check_window(self.window_start_min, self.window_end_min)
-        self.tariff = _section(values, "tariff")
+            setattr(self, field, integer(rules, field, default, low, high))
+        check_window(self.window_start_min, self.window_end_min)
+        self.tariff = section(values, "tariff")

@@ -20,7 +20,8 @@ ARROWS = {
     "link": {"core", "link", "storage"},
     "console": {"core", "console"},
     "kinds.py": {"core", "credit", "link"},
-    "credentials.py": {"core", "link"},
+    "changes.py": {"core", "link"},
+    "credentials.py": {"core", "link", "changes"},
     "orders.py": {"core", "credit", "link", "kinds"},
     "meter.py": {
         "core",
@@ -48,6 +49,7 @@ ALLOWED = {
     "storage": {*PURE, "os", "errno", "struct"},
     "kinds.py": PURE,
     "link": {*PURE, "asyncio", "errno", "gc", "os", "socket", "ssl", "struct", "tls"},
+    "changes.py": PURE,
     "credentials.py": PURE,
     "orders.py": PURE,
     "meter.py": PURE,

@@ -529,9 +529,9 @@ def test_a_wrong_broker_is_tried_and_the_meter_is_never_cut_off(
 
     async def scenario():
         await bench.until(lambda: bench.times)
-        link = credentials.link()
+        link = credentials.change("link_in_use")
         link[3] = free_port()
-        credentials.try_link(link)
+        credentials.change("try_link", link)
         await bench.until(lambda: credentials.rotation.trying)
         bench.append(5)
         await bench.until(lambda: not credentials.rotation.trying and bench.uplink.connected)
@@ -541,7 +541,7 @@ def test_a_wrong_broker_is_tried_and_the_meter_is_never_cut_off(
     assert bench.meter.events == []
     assert [record["seq"] for record in gateway.records] == [1, 2, 3, 4, 5]
     bench = Bench(tmp_path, broker, slots=Slots(str(tmp_path / "keep"), "secrets"))
-    assert bench.meter.credentials.link()[3] == broker.port
+    assert bench.meter.credentials.change("link_in_use")[3] == broker.port
 
 
 def test_a_right_broker_is_kept_when_the_gateway_is_met_there_and_after_a_restart(
@@ -557,9 +557,9 @@ def test_a_right_broker_is_kept_when_the_gateway_is_met_there_and_after_a_restar
 
     async def scenario():
         await bench.until(lambda: bench.times)
-        link = credentials.link()
+        link = credentials.change("link_in_use")
         link[3] = other.port
-        credentials.try_link(link)
+        credentials.change("try_link", link)
         await bench.until(lambda: credentials.rotation is None)
         bench.append(5)
         await bench.until(lambda: bench.uplink.waiting() == 0)

@@ -22,7 +22,7 @@ steps = st.lists(
 
 def opened(*records):
     account = Account()
-    account.apply({"type": "tariff", "document": tariff_document()})
+    account.apply({"type": "tariff", "document": tariff_document(), "import_wh": 0})
     for record in records:
         account.apply({"import_wh": 0, **record})
     return account

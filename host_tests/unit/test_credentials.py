@@ -5,8 +5,10 @@ import secrets
 
 import pytest
 
+from firmware.changes import LINK
 from firmware.core import sealing
-from firmware.core.config import LINK, Config, ConfigError
+from firmware.core.config import Config, ConfigError
+from firmware.core.settings import MEMBERS
 from firmware.link import codec
 from firmware.link.rotation import TRIALS_MAX, TRY_S
 from firmware.storage.slots import Slots
@@ -306,7 +308,7 @@ def test_a_trial_that_the_flash_has_lost_ends_with_the_settings_in_use(bench, tm
 
 
 def test_a_meter_without_a_place_for_them_takes_no_such_orders(bench):
-    bench.meter.credentials._slots = None
+    bench.meter.credentials.slots = None
     for counter, kind in enumerate(("key", "link"), 1):
         answer = order(bench, bench.config.key, f"x-{counter}", counter, kind, salt=SALT.hex())
         assert answer["result"] == "unsupported"
@@ -316,3 +318,7 @@ def test_the_configuration_checks_the_link_as_an_order_does():
     with pytest.raises(ConfigError) as refusal:
         Config(meter_config(broker={"host": "a", "user": "b", "password": "c", "port": 65536}))
     assert refusal.value.field == "port"
+
+
+def test_the_order_of_the_link_settings_is_one():
+    assert list(LINK) == [f"{part}_{name}" for part, names in MEMBERS for name in names]
