@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from firmware.core.config import ConfigError, check_settings
 from firmware.link import codec
 from gateway import tables
 from gateway.errors import Conflict, NotFound
@@ -465,7 +466,12 @@ def _take_event(connection: Connection, meter: str, code: int, detail: int) -> N
 
 
 def _take_settings(connection: Connection, meter: str, document: dict[str, Any]) -> None:
-    """Keep what the meter says that it has; the order was checked by the meter."""
+    """Keep what the meter says that it has, if a meter can have it: records are not signed."""
+    try:
+        check_settings(document)
+    except ConfigError as error:
+        log.error("%s: settings in its ledger are impossible: %s", meter, repr(str(error))[:200])
+        return
     table = tables.meters
     text = connection.execute(sa.select(table.c.settings).where(table.c.id == meter)).scalar_one()
     settings = json.loads(text)

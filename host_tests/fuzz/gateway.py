@@ -32,7 +32,8 @@ TARIFF_ROW = {"id": "test", "version": 1, "document": "{}", "created_utc_ms": NO
 METER_ROW = {
     "id": METER, "consumer": "Asha Devi", "sanctioned_load_w": 1, "key_sealed": b"",
     "broker_hash": "", "counter": 0, "opening_balance_mp": 0, "tariff_id": "test",
-    "tariff_version": 1, "settings": "{}", "created_utc_ms": NOW_UTC_MS,
+    "tariff_version": 1, "settings": '{"live_period_s": 60, "rules": {"grace_s": 0}}',
+    "created_utc_ms": NOW_UTC_MS,
 }  # fmt: skip
 
 
