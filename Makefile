@@ -21,11 +21,11 @@ endif
 JOBS ?= auto
 PYTEST = $(BIN)/pytest -q -n $(JOBS) --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup python-is-new-enough demo demo-check test test-fast lint format lock fuzz bench powerloss board flash monitor clean
+.PHONY: help setup python-is-new-enough demo demo-check test test-fast lint format lock fuzz bench powerloss chaos chaos-mutants board flash monitor clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)$$/\1\t\2/p' $(MAKEFILE_LIST) \
-	    | while IFS=$$'\t' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+	    | while IFS=$$'\t' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
 
 demo: setup  ## three meters, gateway and utility, live (RESET=1 starts anew, RATE=n, DEMO_ARGS=)
 	@$(BIN)/bijli demo run $(if $(RESET),--reset) $(if $(RATE),--rate $(RATE)) $(DEMO_ARGS)
@@ -57,6 +57,12 @@ bench: setup  ## measure speed and memory
 powerloss: setup  ## cut the power at every flash operation (POINT= one cut, POWERLOSS_ARGS=--short)
 	@$(BIN)/python -m host_tests.powerloss $(if $(POINT),--point '$(POINT)') \
 	    $(if $(PART),--part '$(PART)') $(POWERLOSS_ARGS)
+
+chaos: setup  ## kill, cut and confuse everything, then check every account (SEED=, CHAOS_ARGS=)
+	@$(BIN)/python -m host_tests.chaos $(if $(SEED),--seed $(SEED)) $(CHAOS_ARGS)
+
+chaos-mutants: setup  ## plant known bugs: a short chaos run must catch each
+	@$(BIN)/python -m host_tests.chaos.mutants $(CHAOS_ARGS)
 
 board: setup  ## run one emulated meter, its console here (BOARD_ARGS=, see bijli board run --help)
 	@$(BIN)/bijli board run $(BOARD_ARGS)

@@ -41,8 +41,15 @@ class World:
 
     folder: what outlives a run. rate: simulated seconds per second, None for as fast as events
     allow. start_ms: simulated time of the very first start. http_port: of page and API, 0 for a
-    free one.
+    free one. hold_cap_s: see Timekeeper.
     """
+
+    modules: dict[str, str] = {}
+    """Which module is run as the gateway or the head-end, if not `gateway.cli`."""
+    environment: dict[str, str] | None = None
+    broker_port = 0
+    upstream_url = ""
+    """Where the gateway finds the head-end, if not at the head-end's own address."""
 
     def __init__(
         self,
@@ -52,6 +59,7 @@ class World:
         rate: float | None,
         say: Callable[[str], None],
         http_port: int = 0,
+        hold_cap_s: float | None = None,
     ) -> None:
         self._http_port = http_port
         self.folder = folder.resolve()
@@ -62,7 +70,7 @@ class World:
         self._logs: list[IO[str]] = []
         self._state = self._load_state(start_ms)
         self.start_ms: int = self._state["start_ms"]
-        self.conductor = Conductor(rate, start_ms=self._state["now_ms"])
+        self.conductor = Conductor(rate, start_ms=self._state["now_ms"], hold_cap_s=hold_cap_s)
         self.clock: ConductedClock
         self.url = ""
         self.headend_url = ""
@@ -75,11 +83,15 @@ class World:
         self.conductor.start()
         self.clock = ConductedClock(self.conductor.address, "scenario")
         self.story = self.clock.worker("story")
+        self._clock_started()
         self._start_headend()
         self._start_gateway()
         files = flashing.files_of(flashing.build())
         for household in self.households:
             self._start_board(household, files)
+
+    def _clock_started(self) -> None:
+        """For those who take part before everybody else."""
 
     def stop(self) -> None:
         """End every process and remember the simulated time."""
@@ -120,11 +132,12 @@ class World:
         log = (self.folder / f"{name}.log").open("ab")
         # A session of its own: Ctrl-C at the terminal ends this program, which ends the others.
         process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.cli", *map(str, arguments)],
+            [sys.executable, "-m", self.modules.get(name, "gateway.cli"), *map(str, arguments)],
             cwd=locate.project_root(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            env=self.environment,
             start_new_session=True,
         )
         self._processes.append((name, process, log))
@@ -159,9 +172,9 @@ class World:
             "--http-port",
             str(self._http_port),
             "--broker-port",
-            "0",
+            str(self.broker_port),
             "--headend",
-            self.headend_url,
+            self.upstream_url or self.headend_url,
             "--clock",
             f"{host}:{port}",
         )

@@ -20,6 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
+from firmware.core.records import LEDGER_LOST
 from gateway import auth, kinds, models, orders, tables, words
 from gateway.audit import Audit
 from gateway.clock import Clock, pause_for_eyes
@@ -70,6 +71,7 @@ def make_app(parts: Parts, token: str = "") -> FastAPI:
     app.include_router(_meters(parts))
     app.include_router(_recharges(parts))
     app.include_router(_orders(parts))
+    app.include_router(_resync(parts))
     return app
 
 
@@ -303,6 +305,57 @@ def _meters(parts: Parts) -> APIRouter:
         """Queued as an order; the meter's `tariff` record says when it is in force."""
         order, _is_new = make_order(parts, meter, "tariff", new.model_dump(), "")
         return {"id": order, "meter": meter, "state": "queued"}
+
+    return router
+
+
+def _resync(parts: Parts) -> APIRouter:
+    router = APIRouter(
+        prefix="/api/meters/{meter}/resync", tags=["orders"], dependencies=[_in_time(parts)]
+    )
+
+    def totals(meter: str) -> dict[str, Any]:
+        parts.meters.check(meter)
+        lost, document, balance_mp = parts.audit.totals(meter)
+        live = parts.live.last_values(meter)
+        if live is not None:
+            lost = lost or live.service == LEDGER_LOST
+        with parts.store.reading() as connection:
+            waiting = orders.blocked_counts(connection).get(meter, 0)
+        return {
+            "meter": meter,
+            "needed": lost or waiting > 0,
+            "document": document,
+            "balance_mp": balance_mp,
+            "orders_waiting": waiting,
+        }
+
+    @router.get("", summary="The totals that a resync would give to a meter")
+    def show(meter: str) -> dict[str, Any]:
+        """`needed`: the meter lost ledger records and takes no credit before it."""
+        return totals(meter)
+
+    @router.post("", status_code=201, response_model=models.Order, summary="Resync a meter")
+    def send(
+        meter: str,
+        new: models.NewResync,
+        idempotency_key: Annotated[
+            str, Header(description="1 to 64 printable characters, the same for each repetition")
+        ],
+    ) -> dict[str, Any]:
+        """Gives a meter its totals back, which decide over money: the document must be the one
+        that GET shows, so that somebody has looked at it."""
+        check_key(idempotency_key)
+        now = totals(meter)
+        if not now["needed"]:
+            raise Conflict("meter", "has not lost its ledger")
+        if new.document != now["document"]:
+            raise Conflict("document", "is not, or no longer, what is known here: look again")
+        order, _is_new = make_order(
+            parts, meter, "resync", {"document": new.document}, idempotency_key
+        )
+        with parts.store.reading() as connection:
+            return orders.order_view(connection, order)
 
     return router
 

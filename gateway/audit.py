@@ -1,7 +1,9 @@
 """The second opinion: every meter's balance recomputed from its own records, to the milli-paisa.
 
 Replays the ledger records into `firmware.credit.account.Account` and compares with the balance that
-the meter wrote into each record. Runs behind the ingest, in its own worker, and on request.
+the meter wrote into each record. A meter that lost ledger records (event 1032) knows its balance no
+more: until its resync the totals are kept here, and are what the resync will say.
+Runs behind the ingest, in its own worker, and on request.
 Tests: host_tests/gateway/test_ingest.py.
 """
 
@@ -14,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from firmware.core import events
 from firmware.credit.account import Account
 from firmware.credit.tariff import TariffError
 from gateway import tables
@@ -33,10 +36,16 @@ class _Replay:
     def __init__(self) -> None:
         self.store = ""
         self.row_id = 0
+        self.before: dict[str, Any] | None = None  # the account in the journal before this one
+        self.register_wh = 0  # the highest one
+        self.account = Account()
         self.begin("")
 
     def begin(self, store: str) -> None:
         """Start anew: another journal, or a record that came late."""
+        if store != self.store and self.account.tariff is not None:
+            self.before = self.account.state()
+        self.lost = False
         self.store = store
         self.seq = 0
         self.account = Account()
@@ -107,7 +116,13 @@ class Audit:
             elif last is not None:
                 said = {name: last[name] for name in ("utc_s", "import_wh", "balance_mp")}
             else:
-                return {"meter": meter, "source": "none", "agree": None, "fault": replay.fault}
+                return {
+                    "meter": meter,
+                    "source": "none",
+                    "agree": None,
+                    "fault": replay.fault,
+                    "ledger_lost": replay.lost,
+                }
             recomputed_mp = account.balance_mp(said["import_wh"])
             lines = account.open_lines(said["import_wh"])
             return {
@@ -116,9 +131,13 @@ class Audit:
                 "by_meter": said,
                 "recomputed_mp": recomputed_mp,
                 "difference_mp": said["balance_mp"] - recomputed_mp,
-                "agree": said["balance_mp"] == recomputed_mp
+                # A meter without its ledger does not know its balance.
+                "agree": None
+                if replay.lost
+                else said["balance_mp"] == recomputed_mp
                 and replay.mismatches == 0
                 and not replay.fault,
+                "ledger_lost": replay.lost,
                 "fault": replay.fault,
                 "credits_mp": account.credits_mp,
                 "closed_periods_mp": account.closed_mp,
@@ -140,6 +159,35 @@ class Audit:
                 "mismatches": replay.mismatches,
                 "first_mismatch": replay.first_mismatch,
             }
+
+    def totals(self, meter: str) -> tuple[bool, dict[str, Any], int]:
+        """(ledger lost, totals for a resync, the balance at their register), docs/SPEC.md 2.6.
+
+        With every recharge that the meter has confirmed, also those whose record never came.
+        """
+        with self._lock:
+            replay = self._catch_up(meter)
+            account = Account()
+            account.restore(replay.account.state())
+            register_wh, lost = replay.register_wh, replay.lost
+        with self._store.reading() as connection:
+            if account.tariff is None:
+                _register(connection, meter, account)
+            for amount_mp in _confirmed_without_record(connection, meter):
+                account.apply(
+                    {
+                        "type": "credit",
+                        "kind": "recharge",
+                        "amount_mp": amount_mp,
+                        "import_wh": register_wh,
+                    }
+                )
+        return lost, {**account.state(), "import_wh": register_wh}, account.balance_mp(register_wh)
+
+    @property
+    def lost(self) -> list[str]:
+        """Meters whose ledger is lost."""
+        return sorted(meter for meter, replay in list(self._replays.items()) if replay.lost)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -194,6 +242,24 @@ class Audit:
     def _apply(self, meter: str, replay: _Replay, seq: int, record: dict[str, Any]) -> None:
         replay.seq = seq
         replay.moment = (record["boot"], record["up_s"])
+        if "import_wh" in record:
+            replay.register_wh = max(replay.register_wh, record["import_wh"])
+        if record["type"] == "event" and record["code"] == events.LEDGER_LOST:
+            replay.lost = True
+            if replay.before is not None and replay.account.tariff is None:
+                replay.account.restore(replay.before)
+        if replay.lost and record["type"] != "resync":
+            # What the meter says of its account meanwhile is not to be relied on: only the end of
+            # a month is taken from it, because prices begin anew with each.
+            if record["type"] == "period" and record["end_wh"] > record["start_wh"]:
+                account = replay.account
+                account.closed_mp += account.open_charge_mp(record["end_wh"])
+                account.period_start_wh = record["end_wh"]
+                account.period_start_utc_s = record["end_utc_s"]
+            if "import_wh" in record and "balance_mp" in record:
+                replay.last = record
+            return
+        replay.lost = False
         try:
             replay.account.apply(record)
         except TariffError as error:
@@ -222,3 +288,35 @@ class Audit:
                 record["balance_mp"],
                 recomputed_mp,
             )
+
+
+def _register(connection: Any, meter: str, account: Account) -> None:
+    """The account of a meter of which no record is here: as it was registered."""
+    table, tariffs = tables.meters, tables.tariffs
+    row = connection.execute(
+        sa.select(table.c.opening_balance_mp, tariffs.c.document)
+        .join(
+            tariffs,
+            (tariffs.c.id == table.c.tariff_id) & (tariffs.c.version == table.c.tariff_version),
+        )
+        .where(table.c.id == meter)
+    ).one()
+    account.credits_mp = row.opening_balance_mp
+    account.restore({**account.state(), "tariff": json.loads(row.document)})
+
+
+def _confirmed_without_record(connection: Any, meter: str) -> list[int]:
+    """Amounts of recharges that the meter answered to, but whose ledger entry never came."""
+    records, recharges = tables.records, tables.recharges
+    known = {
+        json.loads(row.content)["id"]
+        for row in connection.execute(
+            sa.select(records.c.content).where(records.c.meter == meter, records.c.type == "credit")
+        )
+    }
+    rows = connection.execute(
+        sa.select(recharges.c.id, recharges.c.amount_mp).where(
+            recharges.c.meter == meter, recharges.c.state == "confirmed"
+        )
+    )
+    return [row.amount_mp for row in rows if row.id not in known]

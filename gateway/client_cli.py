@@ -147,7 +147,9 @@ def show_meter(
         facts.add_row(
             "balance", f"{words.rupees(balance['by_meter']['balance_mp'])} ₹ by the meter"
         )
-        agree = "agrees" if balance["agree"] else "DOES NOT AGREE"
+        agree = {True: "agrees", False: "DOES NOT AGREE", None: "the meter lost its ledger"}[
+            balance["agree"]
+        ]
         facts.add_row("", f"{words.rupees(balance['recomputed_mp'])} ₹ recomputed: {agree}")
         for line in balance["open_period"]["lines"]:
             facts.add_row(
@@ -178,6 +180,43 @@ def show_meter(
             highlight=False,
             soft_wrap=True,
         )
+
+
+@meter.command("resync")
+def resync_meter(
+    meter_id: Annotated[str, typer.Argument(metavar="METER")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    gateway: GatewayUrl = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
+    """Give a meter that lost its ledger the totals that the gateway knows, after showing them."""
+    client = Client(gateway, token_file)
+    found = client.ask("GET", f"/api/meters/{meter_id}/resync")
+    if not found["needed"]:
+        typer.echo(f"bijli: {meter_id} has not lost its ledger", err=True)
+        raise typer.Exit(1)
+    document = found["document"]
+    tariff = document["tariff"]
+    for name, value in (
+        ("register", f"{document['import_wh'] / 1000:.3f} kWh"),
+        ("all credits", f"{words.rupees(document['credits_mp'])} ₹"),
+        ("closed periods", f"{words.rupees(document['closed_mp'])} ₹"),
+        ("open period from", f"{document['period_start_wh'] / 1000:.3f} kWh"),
+        ("arrears", f"{words.rupees(document['arrears_mp'])} ₹"),
+        ("tariff", f"{tariff['id']} version {tariff['version']}"),
+        ("balance", f"{words.rupees(found['balance_mp'])} ₹"),
+        ("orders waiting", str(found["orders_waiting"])),
+    ):
+        typer.echo(f"{name:17}{value}")
+    if not yes and not typer.confirm(f"Give {meter_id} these totals?"):
+        raise typer.Exit(1)
+    made = client.ask(
+        "POST",
+        f"/api/meters/{meter_id}/resync",
+        json={"document": document},
+        headers={"Idempotency-Key": f"cli-{secrets.token_hex(12)}"},
+    )
+    typer.echo(f"{made['id']} {made['state']}")
 
 
 @meter.command("add")

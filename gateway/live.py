@@ -84,6 +84,8 @@ class LiveBoard:
                 "state_words": words.STATES[live.state],
                 "contact": live.contact,
                 "reason_words": words.REASONS.get(live.reason, live.reason),
+                "service": live.service,
+                "service_words": words.SERVICES[live.service],
                 "credit": live.credit,
                 "credit_words": words.CREDITS[live.credit],
                 "arrears_mp": live.arrears_mp,

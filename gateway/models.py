@@ -247,6 +247,12 @@ class ResendOrder(Strict):
     seq: Sequence
 
 
+class NewResync(Strict):
+    """The totals to give to a meter, as GET shows them."""
+
+    document: dict[str, Any] = Field(description="docs/SPEC.md section 2.6")
+
+
 NewOrder: TypeAlias = (
     TariffOrder
     | SettingsOrder

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from firmware.core import events
 from firmware.core.config import ConfigError, check_settings
 from firmware.link import codec
 from gateway import tables
@@ -36,9 +37,8 @@ OPEN = ("queued", "sent")
 RESYNC_NEEDED = "resync_needed"
 EXPIRED = "expired"
 ID_DIGITS = 32
-EVENT_RESYNCED = 1033
 EVENT_CHANGE_TAKEN = 1037
-EVENTS = (EVENT_RESYNCED, EVENT_CHANGE_TAKEN)
+EVENTS = (events.RESYNCED, EVENT_CHANGE_TAKEN)
 """Codes that say something about orders."""
 NEW_KEY = 1
 """`detail` of the event about a change: 0 link settings, 1 key."""
@@ -457,7 +457,7 @@ def _finish(
 
 
 def _take_event(connection: Connection, meter: str, code: int, detail: int) -> None:
-    if code == EVENT_RESYNCED:
+    if code == events.RESYNCED:
         _unblock(connection, meter)
     elif code == EVENT_CHANGE_TAKEN and detail == NEW_KEY:
         _drop_old_key(connection, meter)

@@ -18,7 +18,8 @@ from typing import Any
 import sqlalchemy as sa
 import uvicorn
 
-from gateway import api, auth, certificates, orders, tables
+from firmware.core.records import LEDGER_LOST
+from gateway import api, auth, certificates, orders, tables, words
 from gateway.audit import Audit
 from gateway.broker import Address, Broker, TlsListener, free_port
 from gateway.clock import Clock
@@ -350,11 +351,16 @@ class Gateway:
             alarms.append(f"{quarantined} messages in quarantine")
         if self.ingest.quarantine_full:
             alarms.append(f"quarantine is full, {self.ingest.quarantine_full} messages not kept")
-        for meter, count in blocked.items():
-            alarms.append(
-                f"{meter} lost ledger records and takes no credit, {count} orders wait: "
-                f"bijli meter resync {meter}"
-            )
+        lost = {*blocked, *self.audit.lost}
+        for meter in self.meters.ids():
+            service = self.live.view(meter).get("service", "")
+            if service == LEDGER_LOST or (not service and meter in lost):
+                alarms.append(
+                    f"{meter} lost ledger records and takes no credit, "
+                    f"{blocked.get(meter, 0)} orders wait: bijli meter resync {meter}"
+                )
+            elif service:
+                alarms.append(f"{meter}: {words.SERVICES[service]}")
         for meter, step in self.live.went_back.items():
             alarms.append(f"{meter}: the register went back from {step}")
         for meter, count in self.audit.mismatches.items():

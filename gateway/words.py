@@ -38,6 +38,11 @@ CAUSES = {
     "brownout": "supply voltage dipped",
     "unknown": "restarted",
 }
+SERVICES = {
+    "": "",
+    "ledger_lost": "ledger lost, needs a resync",
+    "storage": "flash refuses writes, needs service",
+}
 RESULTS = {
     "accepted": "accepted",
     "old": "out of turn, sent anew",
@@ -149,6 +154,10 @@ def order(view: dict[str, Any]) -> str:
         return f"emergency credit of {rupees(members['limit_mp'])} rupees"
     if kind == "link":
         return "new " + " and ".join(name for name in ("wifi", "broker") if name in members)
+    if kind == "resync":
+        return (
+            f"resync of the ledger, credits of {rupees(members['document']['credits_mp'])} rupees"
+        )
     return ORDERS.get(kind, kind)
 
 

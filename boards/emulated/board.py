@@ -94,6 +94,7 @@ class EmulatedBoard:
         self.powered = False
         self._conductor = conductor
         self._settings = dict(settings or {})
+        self._settings_now: dict[str, Any] = {}
         self._interpreter, self._bits = _interpreter(bits)
         self._heap_kb = heap_kb * self._bits // 32
 
@@ -184,9 +185,18 @@ class EmulatedBoard:
         """
         self._call(self._power_off)
 
-    def restore_power(self) -> None:
-        """Power on; returns when the flash's programs start. With power already: does nothing."""
-        self._call(self._power_on)
+    def restore_power(self, **settings: Any) -> None:
+        """Power on; returns when the flash's programs start. With power already: does nothing.
+
+        settings: as those of the board, until the power goes again.
+        """
+
+        def on() -> None:
+            if not self.powered:
+                self._settings_now = settings
+            self._power_on()
+
+        self._call(on)
         self._await_ready()
 
     def reset(self) -> None:
@@ -326,7 +336,7 @@ class EmulatedBoard:
         self._selector.register(self._master, selectors.EVENT_READ, self._port_ready)
         self._selector.register(self._out_r, selectors.EVENT_READ, self._console_ready)
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
-        self._watch = _Watch(self._conductor)
+        self._watch = Watch(self._conductor)
         self.port = os.ttyname(self._slave)
         host, number = self._listener.getsockname()
         write_atomically(self.folder / "port", self.port + "\n")
@@ -620,6 +630,7 @@ class EmulatedBoard:
     def _hello(self) -> dict[str, Any]:
         return {
             **self._settings,
+            **self._settings_now,
             "name": self.name,
             "conductor": list(self._conductor),
             "dns_port": self._dns.getsockname()[1],
@@ -841,8 +852,8 @@ def _interpreter(bits: int | None) -> tuple[list[str], int]:
     return command, locate.probe(command[0]).bits
 
 
-class _Watch:
-    """Tells the conductor whom to expect. Every call returns when that is in force."""
+class Watch:
+    """Tells the conductor at `address` whom to expect. Every call returns when that is in force."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._socket = socket.create_connection(address, timeout=10)
@@ -854,6 +865,14 @@ class _Watch:
 
     def forget(self, name: str) -> None:
         self._say(f"forget {name}")
+
+    def stopped(self, name: str) -> None:
+        """The process is about to be stopped (SIGSTOP): time goes on without it."""
+        self._say(f"stopped {name}")
+
+    def goes(self, name: str) -> None:
+        """The process goes on (SIGCONT)."""
+        self._say(f"goes {name}")
 
     def close(self) -> None:
         self._answers.close()

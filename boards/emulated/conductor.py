@@ -38,6 +38,7 @@ class _Participant:
         "passed_over",
         "request_id",
         "since_s",
+        "stopped",
         "until_ms",
     )
 
@@ -52,12 +53,15 @@ class _Participant:
         self.hold_spent = False  # it held too long, and has not idled without holding since
         self.since_s = since_s  # wall clock of the last line from it, or of the last grant to it
         self.passed_over = False
+        self.stopped = False  # by SIGSTOP, say: it neither answers nor is waited for
 
 
 class Timekeeper:
     """The conductor's rules. Connections are integer keys chosen by the caller.
 
     rate: None (as fast as events allow) or simulated seconds per second of the wall clock, > 0.
+    cap_s: who is busy longer is passed over. hold_cap_s: the same for who awaits an answer, cap_s
+    if None; a world that loses messages on purpose cannot wait long for each.
     """
 
     def __init__(
@@ -66,9 +70,11 @@ class Timekeeper:
         rate: float | None = None,
         wall_s: float = 0.0,
         cap_s: float = CAP_S,
+        hold_cap_s: float | None = None,
     ) -> None:
         self.now_ms = start_ms
         self.cap_s = cap_s
+        self.hold_cap_s = cap_s if hold_cap_s is None else hold_cap_s
         self._participants: dict[int, _Participant] = {}
         self._watchers: set[int] = set()
         self._expected: dict[str, float] = {}  # name: wall clock of the expectation
@@ -137,7 +143,11 @@ class Timekeeper:
                     self._anchor_ms = self.now_ms
                     self._anchor_s = wall_s - LAG_LIMIT_S
         self._target_ms = min(
-            (p.until_ms for p in self._participants.values() if p.idle and p.until_ms is not None),
+            (
+                p.until_ms
+                for p in self._participants.values()
+                if p.idle and p.until_ms is not None and not p.stopped
+            ),
             default=None,
         )
         if self._target_ms is None:
@@ -170,6 +180,8 @@ class Timekeeper:
 
     def _grant(self, wall_s: float, out: Out) -> None:
         for key, p in self._participants.items():
+            if p.stopped:
+                continue
             if p.idle and p.until_ms is not None and p.until_ms <= self.now_ms:
                 out.append((key, f"now {p.request_id} {self.now_ms}"))
                 p.idle = p.hold = p.passed_over = False
@@ -190,7 +202,7 @@ class Timekeeper:
             return
         ahead_ms = self.now_ms + AHEAD_MS
         for p in self._participants.values():
-            if p is not alone and p.until_ms is not None and p.idle:
+            if p is not alone and p.until_ms is not None and p.idle and not p.stopped:
                 ahead_ms = min(ahead_ms, p.until_ms)
         if ahead_ms > self.now_ms:
             alone.ahead_ms = ahead_ms
@@ -200,9 +212,10 @@ class Timekeeper:
         """Who blocks time too long is passed over. Returns when to look again, None: unblocked."""
         at_s = None
         for p in self._participants.values():
-            if (p.idle and not p.hold) or p.passed_over:
+            if (p.idle and not p.hold) or p.passed_over or p.stopped:
                 continue
-            due_s = p.since_s + self.cap_s
+            cap_s = self.hold_cap_s if p.idle else self.cap_s
+            due_s = p.since_s + cap_s
             if wall_s >= due_s:
                 p.passed_over = True
                 p.hold_spent = p.hold
@@ -211,7 +224,7 @@ class Timekeeper:
                     "%s %s for %g s: time goes on without it from %d",
                     p.name,
                     state,
-                    self.cap_s,
+                    cap_s,
                     self.now_ms,
                 )
             else:
@@ -289,6 +302,12 @@ class Timekeeper:
             for other, p in list(self._participants.items()):
                 if p.name == name:
                     del self._participants[other]
+        elif verb in ("stopped", "goes"):
+            for p in self._participants.values():
+                if p.name == name:
+                    p.stopped = verb == "stopped"
+                    p.since_s = wall_s
+                    self._blocked = True
         else:
             raise ValueError
         return [(key, "ok")]
@@ -308,12 +327,13 @@ class Conductor:
         *,
         port: int = 0,
         cap_s: float = CAP_S,
+        hold_cap_s: float | None = None,
         wall: Callable[[], float] = time.monotonic,
     ) -> None:
         start_ms = time.time_ns() // 1_000_000 if start_ms is None else start_ms
         self._wall = wall
         self._lock = threading.Lock()
-        self._keeper = Timekeeper(start_ms, rate, wall(), cap_s)
+        self._keeper = Timekeeper(start_ms, rate, wall(), cap_s, hold_cap_s)
         self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
         self._listener.setblocking(False)
         self._poke_r, self._poke_w = socket.socketpair()

@@ -135,6 +135,18 @@ class FakeMeter:
             self.journal.append(record)
         return record
 
+    def lose_ledger(self):
+        """Its journal was erased: a new one, which says so first (SPEC 2.6)."""
+        self.store = secrets.token_hex(4)
+        self.account = Account()
+        self.journal = []
+        self.acked = 0
+        self.boot = 1
+        self.ledger_lost = True
+        self.answers.clear()
+        self.event(1032, -1)
+        self.record("tariff", document=self.config["tariff"])
+
     def block(self, energy_wh):
         """One load-profile interval."""
         self.import_wh += energy_wh
@@ -284,14 +296,14 @@ class FakeMeter:
 
     def _decide(self, order):
         answer = {"v": 1, "id": order["id"], "counter": order["counter"]}
+        if self.ledger_lost and order["kind"] in ("recharge", "tariff", "arrears", "emergency"):
+            answer.update(result="resync_needed", highest=self.highest)
+            return answer
         if order["counter"] <= self.highest:
             answer.update(result="old", highest=self.highest)
             return answer
         if order["kind"] not in self.kinds:
             answer.update(result="unsupported")
-            return answer
-        if self.ledger_lost and order["kind"] == "recharge":
-            answer.update(result="resync_needed", highest=self.highest)
             return answer
         common = {"id": order["id"], "counter": order["counter"]}
         if order["kind"] == "recharge":

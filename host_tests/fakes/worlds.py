@@ -189,23 +189,7 @@ class Story:
 
     def on_flash(self):
         """The records in the meter's journal; its power must be off."""
-        fs = LittleFS(block_size=4096, block_count=512, mount=False)
-        fs.context.buffer = bytearray((self.board.folder / "flash.bin").read_bytes())
-        fs.mount()
-        copy = self.folder / "flash-copy"
-        shutil.rmtree(copy, ignore_errors=True)
-        copy.mkdir()
-        for name in fs.listdir("/data"):
-            with fs.open(f"/data/{name}", "rb") as file:
-                (copy / name).write_bytes(file.read())
-        journal = Journal(str(copy), CHECKPOINT_FORMAT)
-        for _ in journal.open()[2]:
-            pass
-        records = []
-        while found := journal.records_after(len(records), 100):
-            records.extend(found)
-        journal.close()
-        return records
+        return records_on_flash(self.board.folder / "flash.bin", self.folder / "flash-copy")[1]
 
     def judge(self, recharges):
         """Meter, gateway and utility have the same books, and they are right.
@@ -252,6 +236,37 @@ class Story:
             assert self.view(id_)["state"] == "confirmed"
             assert self.view(id_)["balance_mp"] == balances[id_]
         return records
+
+
+@contextlib.contextmanager
+def mounted(image):
+    """The file system in a flash image; what is changed is written back. The power must be off."""
+    fs = LittleFS(block_size=4096, block_count=512, mount=False)
+    fs.context.buffer = bytearray(image.read_bytes())
+    fs.mount()
+    before = bytes(fs.context.buffer)
+    yield fs
+    fs.unmount()
+    if fs.context.buffer != before:
+        image.write_bytes(fs.context.buffer)
+
+
+def records_on_flash(image, copy):
+    """(store id, records) of the journal in a flash image, which is copied to the folder `copy`."""
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    with mounted(image) as fs:
+        for name in fs.listdir("/data"):
+            with fs.open(f"/data/{name}", "rb") as file:
+                (copy / name).write_bytes(file.read())
+    journal = Journal(str(copy), CHECKPOINT_FORMAT)
+    for _ in journal.open()[2]:
+        pass
+    records = []
+    while found := journal.records_after(records[-1]["seq"] if records else 0, 100):
+        records.extend(found)
+    journal.close()
+    return journal.store_id, records
 
 
 def _any_micropython():

@@ -2,6 +2,9 @@
 
 import json
 
+from typer.testing import CliRunner
+
+from gateway.cli import app
 from host_tests.gateway.test_broker import certificate_files
 from host_tests.gateway.test_orders import advance_to_the_deadline
 
@@ -213,3 +216,54 @@ def test_a_lost_ledger_holds_recharges_but_nothing_else(bench):
     assert done["code"] == ""
     assert meter.account.credits_mp == 15_000_000
     assert "resync" not in " ".join(bench.get("/api/health")["alarms"])
+
+
+def test_a_resync_gives_an_erased_meter_its_totals_back(bench):
+    meter = bench.meter()
+    meter.block(1500)
+    confirmed = bench.recharge(key="a").json()["id"]
+    bench.recharge_is(confirmed, "confirmed")
+    arrears = send(bench, key="b", kind="arrears", amount_mp=3_000_000, share_percent=50)
+    order_is(bench, arrears.json()["id"], "done")
+    meter.flush()
+    # The answer to this one came, its record did not.
+    meter.send_records = False
+    answered = bench.recharge(key="c", amount_mp=2_000_000).json()["id"]
+    bench.recharge_is(answered, "confirmed")
+    before = meter.account.state()
+    balance_mp = meter.account.balance_mp(meter.import_wh)
+    not_needed = bench.get("/api/meters/JH-0001/resync")
+    assert not_needed["needed"] is False
+    body = {"document": not_needed["document"]}
+    key = {"Idempotency-Key": "r"}
+    assert bench.http.post("/api/meters/JH-0001/resync", json=body, headers=key).status_code == 409
+
+    meter.lose_ledger()
+    meter.send_records = True
+    meter.block(200)
+    meter.flush()
+    bench.until(lambda: bench.get("/api/meters/JH-0001/balance")["ledger_lost"])
+    assert bench.get("/api/meters/JH-0001/balance")["agree"] is None
+    waits = bench.recharge(key="d", amount_mp=100).json()["id"]
+    bench.until(lambda: bench.get(f"/api/recharges/{waits}")["code"] == "resync_needed")
+    assert "bijli meter resync JH-0001" in " ".join(bench.get("/api/health")["alarms"])
+    shown = bench.get("/api/meters/JH-0001/resync")
+    assert shown["needed"] is True
+    assert shown["document"] == {**before, "import_wh": 1700}
+    assert shown["balance_mp"] == balance_mp - 200 * 850
+    wrong = {**shown["document"], "credits_mp": 10**9}
+    refused = bench.http.post("/api/meters/JH-0001/resync", json={"document": wrong}, headers=key)
+    assert (refused.status_code, refused.json()["field"]) == (409, "document")
+
+    run = CliRunner().invoke(
+        app,
+        ["meter", "resync", "JH-0001", "--gateway", bench.gateway.http_url],
+        input="y\n",
+    )
+    assert run.exit_code == 0, run.output
+    assert "balance          148.00 ₹" in run.output, run.output
+    bench.recharge_is(waits, "confirmed")
+    meter.wait_for(lambda: meter.acked == len(meter.journal))
+    assert meter.account.balance_mp(meter.import_wh) == balance_mp - 200 * 850 + 50
+    bench.until(lambda: bench.get("/api/meters/JH-0001/balance")["agree"] is True)
+    assert bench.get("/api/health")["alarms"] == []

@@ -22,6 +22,7 @@ _queue = []  # commands that arrived while an answer was awaited
 _answers = {}
 _last_id = 0
 _interrupt = False
+last_words = None  # set by emu.wiring: what to say (a dict) at the end of this run
 before_send = None  # set by emu.clock: what to do before anything that another could see
 
 
@@ -90,8 +91,9 @@ def reset(cause, raw=False):
     """
     from emu import clock
 
+    words = last_words() if last_words else {}
     clock.reborn()
-    tell("reset", cause=cause, raw=raw)
+    tell("reset", cause=cause, raw=raw, **words)
     while True:  # until the supervisor ends the process, as abruptly as a reset is
         _receive()
 
@@ -105,7 +107,7 @@ def fail(text):
 
 def power_lost():
     """Have the supervisor cut the power; does not return."""
-    tell("power_lost")
+    tell("power_lost", **(last_words() if last_words else {}))
     while True:
         _receive()
 

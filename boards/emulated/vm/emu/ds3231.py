@@ -68,6 +68,12 @@ class DS3231:
         if self._on_keep:
             self._on_keep(self.kept())
 
+    def step(self, seconds):
+        """The time jumps: somebody set it, or it has gone mad."""
+        self._ahead_ms += seconds * 1000
+        if self._on_keep:
+            self._on_keep(self.kept())
+
     def kept(self):
         """What a battery keeps alive: a list of integers, for `kept` of the next start."""
         control, status = self._registers[CONTROL], self._registers[STATUS]

@@ -1,8 +1,8 @@
 """The chip's flash: a file of the host with 4096-byte blocks, and littlefs on it.
 
 Writes go straight to the host's file (no buffer), so killing the process is a power cut.
-`erases` and `writes` count operations since this run began; `cut_at_write` (a setting) cuts the
-power in the middle of the n-th write.
+`erases` and `writes` count operations since this run began; `cut_at_write` (a setting, or a command
+that counts from now) cuts the power in the middle of the n-th write.
 """
 
 import vfs
@@ -58,6 +58,14 @@ class Flash:
 def mount(path):
     """Mount the image as the only file system, at "/"; a blank or broken one is formatted."""
     device = Flash(path)
+
+    def cut_at_write(fields):
+        """Command: cut the power in the middle of the n-th write from now; 0: not any more."""
+        n = fields.get("n", 0)
+        device.cut_at_write = writes + n if n else 0
+        return {"writes": writes}
+
+    control.on("cut_at_write", cut_at_write)
     try:
         fs = vfs.VfsLfs2(device)
     except OSError:

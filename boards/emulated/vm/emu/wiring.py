@@ -288,6 +288,17 @@ def heap(fields):
     return {"free": free, "longest": low}
 
 
+def step_rtc(fields):
+    """Command `step_rtc`: the clock chip's time jumps by `seconds`."""
+    rtc.step(int(fields["seconds"]))
+    return {}
+
+
+def _last_words():
+    energy_mj, energy_rest_nj = circuit.energy_mj(clock.now_ms())
+    return {"energy_mj": energy_mj, "energy_rest_nj": energy_rest_nj}
+
+
 relay_kind = settings.get("relay_kind", "latching")
 circuit = Circuit(
     _make_load(knobs["load"]),
@@ -327,3 +338,5 @@ clock.in_reach = lambda: air.there and not air.silent
 control.on("set", set_knobs)
 control.on("look", look)
 control.on("heap", heap)
+control.on("step_rtc", step_rtc)
+control.last_words = _last_words

@@ -1,0 +1,273 @@
+"""Reads the histories of a chaos run and says what does not agree. Integers only.
+
+Nothing of the product is used to judge it but the reading of a meter's flash: the balance is
+recomputed here from prices and registers (tariffs of a run have one price).
+
+| invariant | what must hold |
+|---|---|
+| balance | in every record: credits - closed periods - charges of the open one |
+| once | a recharge is in a meter's ledger at most once, and once if anybody calls it confirmed |
+| agreed | meter, gateway and utility have the same end for every recharge that was ordered |
+| energy | a register only grows, never beyond what was consumed, loses at a cut what it may |
+| stored | what was acknowledged is stored; flash, gateway and utility hold the same records |
+| gaps | no record is missing that the meter has not reported as lost |
+| quarantine | nothing was refused: everybody here sends what is right |
+| queues | the broker dropped nothing, and no queue overflowed |
+| answers | a repeated order gets its first answer again |
+| processes | nothing ended, restarted or failed by itself; nothing is left behind |
+| drained | after the last fault everything arrives within a time |
+"""
+
+import itertools
+import json
+from collections import defaultdict
+
+from firmware.core import events
+
+NJ_PER_WH = 3_600_000_000_000
+NJ_PER_WS = 1_000_000_000
+CUT_WH = 10
+CUT_S = 10
+PER_MILLE = 3  # of the sensor and its sampling
+DECIDED = ("accepted", "range", "malformed", "unsupported", "expired", "time_unknown")
+
+
+class Violation(Exception):
+    """One thing that does not hold: which invariant, whose, and what was seen."""
+
+    def __init__(self, invariant, meter, text, utc_s=0):
+        super().__init__(f"{invariant}: {meter}: {text}" if meter else f"{invariant}: {text}")
+        self.invariant = invariant
+        self.utc_s = utc_s
+
+
+class Witness:
+    """What went over the wire, as it was sent."""
+
+    def __init__(self):
+        self.acked = {}  # (meter, store): highest seq that the gateway called committed
+        self.answers = defaultdict(list)  # (meter, order id): answers in the order sent
+        self.registers = {}  # (meter, store): (boot, up_s) and highest register told in `live`
+        self.messages = defaultdict(int)
+        self.violations = []
+
+    def watch(self, client, way, packet):
+        if way != "to the broker" or not packet.topic.startswith("bijli/1/"):
+            return
+        meter = packet.topic.split("/")[2]
+        self.messages[packet.leaf] += 1
+        if packet.leaf == "ack":
+            ack = json.loads(packet.payload)
+            place = meter, ack["store"]
+            self.acked[place] = max(self.acked.get(place, 0), ack["seq"])
+        elif packet.leaf == "answer":
+            answer = json.loads(packet.payload)
+            self.answers[meter, answer["id"]].append(answer)
+        elif packet.leaf == "live":
+            live = json.loads(packet.payload)
+            place = meter, live["store"]
+            moment = live["boot"], live["up_s"]
+            last, before_wh = self.registers.get(place, ((0, 0), 0))
+            if moment < last:
+                return  # read late, from a connection that has ended
+            wh = live["import_wh"]
+            if wh < before_wh:
+                text = f"told {wh} Wh after {before_wh} Wh"
+                self.violations.append(Violation("energy", meter, text, live["utc_s"]))
+            self.registers[place] = moment, max(before_wh, wh)
+
+    def judge(self):
+        found = list(self.violations)
+        for (meter, id_), answers in self.answers.items():
+            # `old` and `resync_needed` decide nothing; once decided, an order has one answer.
+            ends = [(a["result"], a["balance_mp"]) for a in answers]
+            while ends and ends[0][0] not in DECIDED:
+                ends.pop(0)
+            if len(set(ends)) > 1:
+                found.append(Violation("answers", meter, f"{id_}: {sorted(set(ends))}"))
+        return found
+
+
+def judge_records(meter, acked, on_flash, at_gateway, at_utility):
+    """Compare the records that the three hold; each is a list of (store, record)."""
+    found = []
+
+    def by_identity(name, rows):
+        known = {}
+        for store, record in rows:
+            identity = store, record["seq"]
+            if identity in known:
+                found.append(Violation("stored", meter, f"{name} holds {identity} twice"))
+            known[identity] = record
+        return known
+
+    flash = by_identity("the flash", on_flash)
+    gateway = by_identity("the gateway", at_gateway)
+    utility = by_identity("the utility", at_utility)
+    for name, have, want in (
+        ("the gateway has not what is on flash", gateway, flash),
+        ("the utility has not what the gateway has", utility, gateway),
+        ("the gateway has not what the utility has", gateway, utility),
+    ):
+        missing = sorted(set(want) - set(have))
+        if missing:
+            record = want[missing[0]]
+            found.append(
+                Violation(
+                    "stored", meter, f"{name}: {len(missing)}, {missing[:3]}", record["utc_s"]
+                )
+            )
+        other = [i for i in want if i in have and want[i] != have[i]]
+        if other:
+            found.append(Violation("stored", meter, f"other content: {other[:3]}"))
+    for (whose, store), seq in acked.items():
+        if whose == meter:
+            missing = [n for n in range(1, seq + 1) if (store, n) not in gateway]
+            if missing:
+                found.append(
+                    Violation(
+                        "stored",
+                        meter,
+                        f"{len(missing)} acknowledged records are not at the gateway: "
+                        f"{missing[:3]}",
+                    )
+                )
+    for store in {store for store, _ in gateway}:
+        seqs = sorted(seq for other, seq in gateway if other == store)
+        missing = set(range(1, seqs[-1] + 1)) - set(seqs)
+        if missing:
+            found.append(Violation("gaps", meter, f"{len(missing)} records: {sorted(missing)[:3]}"))
+    return found
+
+
+def judge_ledger(meter, records):
+    """Recompute the balance of every record of a meter, in order."""
+    found = []
+    credits_mp = closed_mp = start_wh = price = register_wh = blocks_wh = 0
+    seen = defaultdict(int)
+    for record in records:
+        kind = record["type"]
+        if kind == "credit":
+            credits_mp += record["amount_mp"]
+            seen[record["id"]] += 1
+        elif kind == "period":
+            closed_mp += (record["end_wh"] - start_wh) * price
+            start_wh = record["end_wh"]
+        elif kind == "tariff":
+            wh = record["import_wh"]
+            closed_mp += (wh - start_wh) * price
+            start_wh = wh
+            (slab,) = record["document"]["lines"][0]["slabs"]
+            price = slab["rate_mp_per_kwh"] // 1000
+        elif kind == "block":
+            blocks_wh += record["energy_wh"]
+            if blocks_wh != record["import_wh"]:
+                found.append(
+                    Violation(
+                        "energy",
+                        meter,
+                        f"record {record['seq']}: blocks add up to {blocks_wh} Wh, register "
+                        f"{record['import_wh']} Wh",
+                        record["utc_s"],
+                    )
+                )
+                blocks_wh = record["import_wh"]
+        wh = record.get("import_wh", record.get("end_wh"))
+        if wh < register_wh:
+            found.append(
+                Violation(
+                    "energy",
+                    meter,
+                    f"record {record['seq']}: {wh} Wh after {register_wh} Wh",
+                    record["utc_s"],
+                )
+            )
+        register_wh = max(register_wh, wh)
+        balance_mp = credits_mp - closed_mp - (wh - start_wh) * price
+        if record["balance_mp"] != balance_mp:
+            found.append(
+                Violation(
+                    "balance",
+                    meter,
+                    f"record {record['seq']} ({kind}) says {record['balance_mp']} mp, it is "
+                    f"{balance_mp} mp",
+                    record["utc_s"],
+                )
+            )
+            break  # every later one would say the same
+    for id_, times in seen.items():
+        if times > 1:
+            found.append(Violation("once", meter, f"{id_} was credited {times} times"))
+    return found
+
+
+def judge_recharges(requests, credits, at_gateway, at_utility):
+    """Compare the ends of all recharges that were ordered.
+
+    requests: {id: (meter, amount_mp)}; credits: {id: (meter, ledger record)}; at_gateway: {id:
+    (state, meter, amount_mp, balance_mp)}; at_utility: {id: {state: (meter, amount, balance)}}.
+    """
+    found = []
+
+    def say(invariant, id_, text):
+        found.append(Violation(invariant, requests.get(id_, ("",))[0], f"recharge {id_}: {text}"))
+
+    for id_ in set(credits) | set(at_gateway) | set(at_utility):
+        if id_ not in requests:
+            say("agreed", id_, "nobody ordered it")
+    for id_, (meter, amount_mp) in requests.items():
+        entry = credits.get(id_)
+        row = at_gateway.get(id_)
+        told = at_utility.get(id_, {})
+        if row is None:
+            say("agreed", id_, "the gateway took it and does not know it")
+            continue
+        state = row[0]
+        if state not in ("confirmed", "cancelled"):
+            say("agreed", id_, f"is {state} at the end")
+        if (state == "confirmed") != (entry is not None):
+            say("once", id_, f"{state} at the gateway, {'' if entry else 'not '}in the ledger")
+        if (state == "confirmed") != ("confirmed" in told):
+            say("once", id_, f"{state} at the gateway, {sorted(told)} at the utility")
+        if row[1:3] != (meter, amount_mp):
+            say("agreed", id_, f"ordered {meter} {amount_mp} mp, the gateway has {row[1:3]}")
+        if entry is None or "confirmed" not in told:
+            continue
+        whose, record = entry
+        end = whose, record["amount_mp"], record["balance_mp"]
+        if end != row[1:]:
+            say("agreed", id_, f"in the ledger {end}, at the gateway {row[1:]}")
+        if end != told["confirmed"]:
+            say("agreed", id_, f"in the ledger {end}, at the utility {told['confirmed']}")
+    return found
+
+
+def judge_energy(meter, truth, records, power_max_w, sample_period_ms):
+    """Compare the register at each start with what was consumed until then (`world.Truth`)."""
+    found = []
+    gaps_ms = defaultdict(int)
+    for record in records:
+        if record["type"] == "event" and record["code"] == events.SAMPLE_GAP:
+            gaps_ms[record["boot"]] += record["detail"]
+    for boot, (before, after) in enumerate(itertools.pairwise(truth.starts), 1):
+        (nj_0, wh_0, runs_0), (nj_1, wh_1, runs_1) = before, after
+        used_nj = nj_1 - nj_0
+        lost_nj = used_nj - (wh_1 - wh_0) * NJ_PER_WH
+        error_nj = used_nj * PER_MILLE // 1000 + NJ_PER_WH
+        # A run loses what was consumed before its second sample, and what no checkpoint had.
+        blind_ms = (runs_1 - runs_0) * 3 * sample_period_ms + CUT_S * 1000 + gaps_ms[boot]
+        bound_nj = CUT_WH * NJ_PER_WH + power_max_w * blind_ms * (NJ_PER_WS // 1000) + error_nj
+        if lost_nj > bound_nj:
+            found.append(
+                Violation(
+                    "energy",
+                    meter,
+                    f"boot {boot} lost {lost_nj // NJ_PER_WH} Wh, may lose "
+                    f"{bound_nj // NJ_PER_WH} Wh",
+                )
+            )
+        if lost_nj < -error_nj:
+            found.append(
+                Violation("energy", meter, f"boot {boot} gained {-lost_nj // NJ_PER_WH} Wh")
+            )
+    return found
