@@ -24,7 +24,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from firmware.core import events
-from firmware.core.config import ConfigError, check_settings
+from firmware.core.config import ConfigError
+from firmware.core.settings import check_settings
 from firmware.link import codec
 from gateway import tables
 from gateway.errors import Conflict, NotFound
