@@ -138,7 +138,11 @@ def show_meter(
         ("credit", live.get("credit_words", "-")),
         ("power", _number(live.get("power_mw"), 1000, 1) + " W"),
         ("register", _number(live.get("import_wh"), 1000, 3) + " kWh"),
-        ("tariff", f"{found['tariff']['id']} version {found['tariff']['version']}"),
+        ("service", live.get("service_words") or "-"),
+        (
+            "tariff",
+            live.get("tariff") or f"{found['tariff']['id']} v{found['tariff']['version']}",
+        ),
         ("records", f"{found['records']}, {len(found['gaps'])} gaps"),
         ("open orders", str(found["open_orders"])),
     ):

@@ -140,3 +140,52 @@ def test_no_conductor_is_said_clearly(tmp_path):
     assert result.exit_code == 1
     assert "no conductor" in result.output
     assert not (tmp_path / "g").exists()
+
+
+def test_orders(bench, run, tmp_path, tariff_file):
+    meter = bench.meter()
+    password = tmp_path / "password"
+    password.write_text("a secret word\n")
+    for arguments, words in (
+        (("relay", "JH-0001", "disconnected", "--valid-h", "2"), "supply off: done"),
+        (("relay", "JH-0001", "connected"), "supply on: done"),
+        (("settings", "JH-0001", "grace_s=3600", "low_credit_mp=1"), "grace_s 3600"),
+        (("arrears", "JH-0001", "50", "--share", "20"), "arrears of 50.00 rupees, 20 %: done"),
+        (("emergency", "JH-0001", "20"), "emergency credit of 20.00 rupees: done"),
+        (("tariff", "JH-0001", tariff_file), "tariff test-slabs version 1: done"),
+        (("clock", "JH-0001"), "allow a large clock step: done"),
+        (("resend", "JH-0001", "--store", meter.store, "--seq", "1"), "send records again: done"),
+        (
+            ("link", "JH-0001", "--wifi-ssid", "new", "--wifi-password-file", str(password))
+            + ("--broker-host", "broker.example", "--broker-port", "8883", "--new-password"),
+            "new wifi and broker: done",
+        ),
+        (("key", "JH-0001"), "new key: done"),
+    ):
+        code, text = run("order", *arguments, "--wait")
+        assert code == 0, text
+        assert words in text
+        assert "a secret word" not in text
+    assert meter.link[0]["wifi"] == {"ssid": "new", "password": "a secret word"}
+    assert meter.orders[0]["expires_utc_s"] == bench.clock.now_ms // 1000 + 7200
+    code, text = run("order", "list", "JH-0001")
+    assert code == 0
+    assert len(text.splitlines()) == 10
+    assert text.startswith("2026-01-05 13:30:00 +05:30  o-")
+    code, text = run("order", "settings", "JH-0001", "grace_s=x")
+    assert (code, "grace_s=x: must be NAME=VALUE" in text) == (1, True)
+    code, text = run("order", "settings", "JH-0001", "grace_s=-1")
+    assert (code, "document.grace_s: must be an integer from 0 to 2592000" in text) == (1, True)
+    meter.close()
+    bench.until(lambda: not bench.gateway.live.view("JH-0001")["online"])
+    code, text = run("order", "clock", "JH-0001")
+    assert (code, "queued" in text) == (0, True)
+    code, text = run("order", "cancel", text.split()[0])
+    assert (code, "cancelled" in text) == (0, True)
+
+
+def test_a_resync_that_is_not_needed(bench, run):
+    bench.register()
+    code, text = run("meter", "resync", "JH-0001", "--yes")
+    assert code == 1
+    assert "JH-0001 has not lost its ledger" in text

@@ -110,3 +110,40 @@ def test_failed_start_leaves_nothing(make_bench, clock):
     with pytest.raises(StartError, match="meter-broker-host"):
         Gateway(bench.settings, clock).start()
     assert not clock.workers
+
+
+def test_a_database_of_the_first_schema_is_upgraded(bench, make_bench):
+    """What a gateway 0.1.0 left: meters get their next key and password, recharges their ids."""
+    meter = bench.meter()
+    first = bench.recharge(key="a").json()["id"]
+    bench.recharge_is(first, "confirmed")
+    bench.stop()
+    with sqlite3.connect(bench.folder / "gateway.sqlite") as database:
+        database.execute("DROP INDEX orders_by_key")
+        for table, columns in (
+            ("orders", "idempotency_key request_digest secret_sealed balance_mp expires_utc_s"),
+            ("orders", "key_generation"),
+            ("meters", "key_generation key_next_sealed key_old_sealed key_unsure"),
+            ("meters", "broker_generation broker_next_hash"),
+        ):
+            for column in columns.split():
+                database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        database.execute("UPDATE alembic_version SET version_num = '0001'")
+        # Its recharges had random ids.
+        database.execute("PRAGMA foreign_keys=OFF")
+        for table, column in (
+            ("orders", "id"),
+            ("recharges", "id"),
+            ("recharge_events", "recharge"),
+        ):
+            database.execute(f"UPDATE {table} SET {column} = 'r-random'")
+    again = make_bench().start()
+    meter.wait_for(lambda: meter.connected)
+    assert again.recharge(key="a").json()["id"] == "r-random"
+    again.recharge_is(again.recharge(key="b").json()["id"], "confirmed")
+    order = again.http.post(
+        "/api/meters/JH-0001/orders", json={"kind": "key"}, headers={"Idempotency-Key": "k"}
+    ).json()["id"]
+    again.until(lambda: again.get(f"/api/orders/{order}")["state"] == "done")
+    again.recharge_is(again.recharge(key="c").json()["id"], "confirmed")
+    assert meter.forged == 0

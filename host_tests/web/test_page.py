@@ -89,5 +89,33 @@ def test_a_browser_shows_meters_recharges_and_events(bench, browse):  # noqa: F8
         assert words in text, text
 
 
+def test_a_browser_shows_orders_service_and_alarms(bench, browse):  # noqa: F811
+    meter = bench.meter()
+    ids = []
+    for number, body in enumerate(
+        (
+            {"kind": "relay", "state": "connected"},
+            {"kind": "arrears", "amount_mp": 5_000_000, "share_percent": 20},
+        )
+    ):
+        answer = bench.http.post(
+            "/api/meters/JH-0001/orders", json=body, headers={"Idempotency-Key": str(number)}
+        )
+        ids.append(answer.json()["id"])
+    bench.until(lambda: bench.get(f"/api/orders/{ids[1]}")["state"] == "done")
+    meter.send_live(service="ledger_lost", arrears_mp=5_000_000)
+    bench.until(lambda: bench.gateway.live.view("JH-0001").get("service"))
+    text = browse()
+    for words in (
+        "Orders",
+        "supply on done",
+        "arrears of 50.00 rupees, 20 % done",
+        "ledger lost, needs a resync",
+        "bijli meter resync JH-0001",
+        "Arrears ₹ 50.00",
+    ):
+        assert words in text, text
+
+
 def test_a_browser_shows_a_gateway_without_meters(browse):
     assert "No meter is registered yet" in browse()
