@@ -38,8 +38,7 @@ OPEN = ("queued", "sent")
 RESYNC_NEEDED = "resync_needed"
 EXPIRED = "expired"
 ID_DIGITS = 32
-EVENT_CHANGE_TAKEN = 1037
-EVENTS = (events.RESYNCED, EVENT_CHANGE_TAKEN)
+EVENTS = (events.RESYNCED, events.CHANGE_WORKS)
 """Codes that say something about orders."""
 NEW_KEY = 1
 """`detail` of the event about a change: 0 link settings, 1 key."""
@@ -460,9 +459,9 @@ def _finish(
 def _take_event(connection: Connection, meter: str, code: int, detail: int) -> None:
     if code == events.RESYNCED:
         _unblock(connection, meter)
-    elif code == EVENT_CHANGE_TAKEN and detail == NEW_KEY:
+    elif code == events.CHANGE_WORKS and detail == NEW_KEY:
         _drop_old_key(connection, meter)
-    elif code == EVENT_CHANGE_TAKEN:
+    elif code == events.CHANGE_WORKS:
         _take_broker_password(connection, meter)
 
 

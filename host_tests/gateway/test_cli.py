@@ -156,8 +156,10 @@ def test_orders(bench, run, tmp_path, tariff_file):
         (("clock", "JH-0001"), "allow a large clock step: done"),
         (("resend", "JH-0001", "--store", meter.store, "--seq", "1"), "send records again: done"),
         (
-            ("link", "JH-0001", "--wifi-ssid", "new", "--wifi-password-file", str(password))
-            + ("--broker-host", "broker.example", "--broker-port", "8883", "--new-password"),
+            (
+                *("link", "JH-0001", "--wifi-ssid", "new", "--wifi-password-file", str(password)),
+                *("--broker-host", "broker.example", "--broker-port", "8883", "--new-password"),
+            ),
             "new wifi and broker: done",
         ),
         (("key", "JH-0001"), "new key: done"),
@@ -176,7 +178,7 @@ def test_orders(bench, run, tmp_path, tariff_file):
     assert (code, "grace_s=x: must be NAME=VALUE" in text) == (1, True)
     code, text = run("order", "settings", "JH-0001", "grace_s=-1")
     assert (code, "document.grace_s: must be an integer from 0 to 2592000" in text) == (1, True)
-    meter.close()
+    meter.vanish()
     bench.until(lambda: not bench.gateway.live.view("JH-0001")["online"])
     code, text = run("order", "clock", "JH-0001")
     assert (code, "queued" in text) == (0, True)
