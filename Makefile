@@ -21,11 +21,7 @@ endif
 JOBS ?= auto
 PYTEST = $(BIN)/pytest -q -n $(JOBS) --maxprocesses 4 --dist loadfile
 
-<<<<<<< HEAD
 .PHONY: help setup python-is-new-enough demo demo-check test test-fast lint format lock fuzz bench powerloss chaos chaos-mutants board flash monitor clean
-=======
-.PHONY: help setup python-is-new-enough demo demo-check test test-fast lint format lock fuzz bench chaos chaos-mutants powerloss board flash monitor clean
->>>>>>> 00b6900 (Bring back what a commit on a stale tree took away)
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)$$/\1\t\2/p' $(MAKEFILE_LIST) \
@@ -57,12 +53,6 @@ fuzz: setup  ## every parser against mutated inputs (FUZZ_S=60 seconds, FUZZ_ARG
 
 bench: setup  ## measure speed and memory
 	@$(BIN)/python -m host_tests.bench $(BENCH_ARGS)
-
-chaos: setup  ## kill, cut and confuse everything, then check every account (SEED=, CHAOS_ARGS=)
-	@$(BIN)/python -m host_tests.chaos $(if $(SEED),--seed $(SEED)) $(CHAOS_ARGS)
-
-chaos-mutants: setup  ## plant known bugs: a short chaos run must catch each
-	@$(BIN)/python -m host_tests.chaos.mutants $(CHAOS_ARGS)
 
 powerloss: setup  ## cut the power at every flash operation (POINT= one cut, POWERLOSS_ARGS=--short)
 	@$(BIN)/python -m host_tests.powerloss $(if $(POINT),--point '$(POINT)') \
