@@ -28,10 +28,12 @@ REAL = {"sizes": {}, "blocks": 128}
 
 FULL = {
     "small files": {**SMALL, "every": 1, "nested": 150, "nested_every": 1},
+    "upgrade": {**SMALL, "story": "upgrade", "every": 3, "nested": 150, "nested_every": 3},
     "real sizes": {**REAL, "every": 100, "nested": 200, "nested_every": 10},
 }
 SHORT = {
     "small files": {**SMALL, "every": 61, "nested": 60, "nested_every": 5},
+    "upgrade": {**SMALL, "story": "upgrade", "every": 61, "nested": 30, "nested_every": 11},
     "real sizes": {**REAL, "every": 97, "nested": 40, "nested_every": 5, "only": "month ends"},
 }
 

@@ -3,7 +3,10 @@
 `Flash` is the block device under littlefs. A program can only clear bits, an erase sets a block to
 0xff. Its log is a list of tuples, oldest first:
 
-    (PROG, address, bytes)   (ERASE, address)   (SYNC,)   (NVS, dict)   (MARK, ...) by others
+    (PROG, address, bytes)   (ERASE, address)   (SYNC,)
+    (NVS, dict)      one more key of NVS is written: all of them
+    (IMAGE, bytes)   somebody put another content into the flash
+    (MARK, ...)      what the world sees
 
 Cutting needs no second run: the image at any entry of the log is rebuilt from an older one.
 
@@ -23,6 +26,7 @@ ERASE = 1
 SYNC = 2
 NVS = 3
 MARK = 4
+IMAGE = 5
 
 _ERASED = b"\xff" * BLOCK_BYTES
 
@@ -68,6 +72,8 @@ def apply(image, entry):
     elif entry[0] == ERASE:
         start = entry[1]
         image[start : start + BLOCK_BYTES] = _ERASED
+    elif entry[0] == IMAGE:
+        image[:] = entry[1]
 
 
 def program(image, start, data):
@@ -110,7 +116,7 @@ class Replay:
         entry = self._log[self.at]
         apply(self.image, entry)
         self.at += 1
-        if entry[0] == SYNC:
+        if entry[0] in (SYNC, IMAGE):
             self._synced[:] = self.image
             self._group = self.at
         return entry
@@ -164,7 +170,7 @@ class Replay:
         log = self._log
         if self._next_sync < self.at:
             sync = self.at
-            while sync < len(log) and log[sync][0] != SYNC:
+            while sync < len(log) and log[sync][0] not in (SYNC, IMAGE):
                 sync += 1
             self._next_sync = self._commit = sync
             block = None

@@ -6,7 +6,7 @@ order and lives on a little; the second must find what the first left.
 
 import time
 
-from session import BOOT_BOUND_S, Session, Wrong
+from session import BOOT_BOUND_S, UNDECIDED, Session, Wrong
 
 from firmware.credit.account import Account
 
@@ -76,6 +76,7 @@ def old_or_new(session, before):
     journal = meter.journal
     records = session.records()
     check(not journal.damaged_bytes, "bytes damaged", journal.damaged_bytes)
+    check((meter.service == "ledger_lost") == session.truth.lost, "service", meter.service)
     if before.records:
         check(journal.store_id == before.store_id, "store id", journal.store_id)
         same_records(records, before)
@@ -139,12 +140,16 @@ def repeat_orders(session, before):
         if first is None:
             if order_id in before.undecided:
                 continue
+            if session.truth.lost and answer["result"] == "resync_needed":
+                continue
             check(answer["result"] != "old", "an order is lost for ever", order_id)
             first = answer
             answer = session.send(order_id, message)
-        elif answer["result"] == "old":
-            # Its record was dropped: it is long acknowledged, and cannot take effect again.
-            check(session.truth.first_seq > 1, "forgotten order", order_id)
+        elif answer["result"] in UNDECIDED:
+            # Its record is gone: dropped, and long acknowledged, or lost with the ledger.
+            lost = session.truth.lost
+            check(lost or answer["result"] == "old", "a resync without need", answer)
+            check(lost or session.truth.first_seq > 1, "forgotten order", order_id)
             continue
         for member in ("id", "counter", "result", "balance_mp"):
             check(answer[member] == first[member], "another answer", answer, first)
@@ -184,7 +189,7 @@ def money(session):
 
 
 def flat_charges_mp(records, wh):
-    """What `wh` cost, from the tariffs alone; None while none is known. All are flat here."""
+    """What `wh` cost, from the tariffs alone; None while none is known, or if one is not flat."""
     total = 0
     begun_wh = rate = None
     for record in records:
@@ -192,7 +197,10 @@ def flat_charges_mp(records, wh):
             if rate is not None:
                 total += ((record["import_wh"] - begun_wh) * rate) // 1000
             begun_wh = record["import_wh"]
-            rate = record["document"]["lines"][0]["slabs"][0]["rate_mp_per_kwh"]
+            slabs = record["document"]["lines"][0]["slabs"]
+            if len(slabs) > 1:
+                return None
+            rate = slabs[0]["rate_mp_per_kwh"]
     return None if rate is None else total + (wh - begun_wh) * rate // 1000
 
 
@@ -205,5 +213,7 @@ def live_on(session):
         check(meter.energy.import_wh > wh, "register stands still")
     counter = meter.orders.highest + 1
     answer = session.order("after-%d" % counter, counter, paid_mp=1000, amount_mp=1000)
-    check(answer["result"] == "accepted", "a new recharge is refused", answer)
+    wanted = "resync_needed" if session.truth.lost else "accepted"
+    check(answer["result"] == wanted, "a new recharge", answer)
+    check(session.truth.contact or not session.truth.lost, "supply is off without a ledger")
     session.show()

@@ -4,10 +4,16 @@ It is open: a step is a function in `STEPS` with the record types that it brings
 `core.records.RECORDS` must be brought by one, so a new kind of record joins here.
 """
 
-from flash import BLOCK_BYTES, MARK
-from session import RUPEE_MP, Session, Truth, Wrong
+import json
+import os
+
+import vfs
+from flash import BLOCK_BYTES, MARK, Flash
+from session import FOLDER, MOUNT, RUPEE_MP, Session, Truth, Wrong
 
 from firmware.core.records import RECORDS
+from firmware.meter import CHECKPOINT_FORMAT
+from firmware.storage.journal import Journal
 
 HOUR_S = 3600
 UTC_S = 1769869800  # 2026-01-31 20:00 in India: a month ends soon
@@ -139,6 +145,76 @@ def fill_log(session, wanted):
         session.run(180, 900, step_s=180)
 
 
+def ledger_is_lost(session):
+    """Somebody erases the flash. NVS knows that there was a ledger; a signed resync ends it."""
+    meter = session.meter
+    totals = meter.account.state()
+    totals["import_wh"] = meter.energy.import_wh
+    session.stop()
+    session.mark("erased")
+    blank = Flash(bytearray(b"\xff" * len(session.flash.image)), [])
+    vfs.VfsLfs2.mkfs(blank)
+    session.replace(blank.image)
+    session.mount()
+    session.start()
+    session.run(300, 900)
+    session.show()
+    counter = session.meter.orders.highest + 1
+    session.order("r-6", counter, amount_mp=RUPEE_MP)
+    session.order("y-1", counter, "resync", document=totals)
+    session.order("r-6", counter + 1, paid_mp=RUPEE_MP, amount_mp=RUPEE_MP)
+    session.run(600, 900)
+    session.show()
+
+
+def _image_of(folder, size):
+    """(image of a flash with the journal files of a folder, their records)."""
+    flash = Flash(bytearray(b"\xff" * size), [])
+    vfs.VfsLfs2.mkfs(flash)
+    vfs.mount(vfs.VfsLfs2(flash), MOUNT)
+    os.mkdir(FOLDER)
+    for name in os.listdir(folder):
+        with open(folder + "/" + name, "rb") as source, open(FOLDER + "/" + name, "wb") as copy:
+            copy.write(source.read())
+    image = bytes(flash.image)
+    journal = Journal(FOLDER, CHECKPOINT_FORMAT)
+    for _ in journal.open()[2]:
+        pass
+    records = journal.records_after(0, 100000)
+    journal.close()
+    vfs.umount(MOUNT)
+    return image, records
+
+
+def old_format(name):
+    """A step that begins with a flash that firmware 0.1.0 left in format version 1."""
+
+    def step(session):
+        folder = session.settings["root"] + "/host_tests/images/" + name
+        with open(folder + "/before.json") as file:
+            before = json.load(file)
+        with open(folder + "/expected.json") as file:
+            expected = json.load(file)
+        if session.meter is not None:
+            session.stop()
+        image, records = _image_of(folder + "/data", len(session.flash.image))
+        session.become(image, before, expected, records)
+        session.mount()
+        session.start()
+        balance_mp = session.meter.balance_mp()
+        if balance_mp != expected["balance_mp"]:
+            raise Wrong("image %s: balance %d" % (name, balance_mp))
+        session.run(600, 900)
+        counter = session.meter.orders.highest + 1
+        session.order("r-new", counter, paid_mp=500 * RUPEE_MP, amount_mp=500 * RUPEE_MP)
+        session.run(1800, 900)
+        session.restart()
+        session.run(300, 900)
+        session.show()
+
+    return step
+
+
 STEPS = (
     # name, function, types of the records that it brings
     ("first boot", first_boot, ("boot", "credit", "tariff")),
@@ -152,9 +228,16 @@ STEPS = (
     ("credit ends, relay trips", credit_ends, ("event", "relay")),
     ("recharge recloses", recharge_recloses, ("credit", "relay")),
     ("journal is compacted", journal_is_compacted, ("event", "period")),
+    ("ledger is lost", ledger_is_lost, ("event", "resync", "credit")),
 )
 
-WITHOUT_STEP = ("resync", "fault")
+UPGRADE_STEPS = (
+    ("first records", old_format("v1-few"), ("boot", "credit")),
+    ("credit is cut", old_format("v1-cut"), ("boot", "credit", "relay")),
+    ("busy", old_format("v1-busy"), ("boot", "credit", "relay")),
+)
+
+WITHOUT_STEP = ("fault",)
 """Types that no firmware writes yet. It shrinks; a type that is written joins a step above."""
 
 
@@ -168,11 +251,12 @@ def play(settings, show=None):
     image = bytearray(b"\xff" * (settings["blocks"] * BLOCK_BYTES))
     session = Session(settings, image, truth, log, show)
     all_brought = set()
-    for name, run, types in STEPS:
+    upgrade = settings.get("story") == "upgrade"
+    for name, run, types in UPGRADE_STEPS if upgrade else STEPS:
+        begin = len(log)
         log.append((MARK, "step", name))
-        seen = len(truth.records)
         run(session)
-        brought = {record["type"] for record in truth.records[seen:]}
+        brought = {entry[2]["type"] for entry in log[begin:] if entry[:2] == (MARK, "record")}
         all_brought.update(brought)
         for kind in types:
             if kind not in brought:
@@ -181,6 +265,7 @@ def play(settings, show=None):
             break
     session.stop()
     session.flash.dead = True
-    if not settings.get("only") and set(RECORDS) - all_brought != set(WITHOUT_STEP):
+    whole = not upgrade and not settings.get("only")
+    if whole and set(RECORDS) - all_brought != set(WITHOUT_STEP):
         raise Wrong("brought are only %s" % sorted(all_brought))
     return log

@@ -8,7 +8,7 @@ contact) goes into the flash's log as a MARK, so `Truth` is known at every entry
 import json
 
 import vfs
-from flash import MARK, NVS, Flash
+from flash import IMAGE, MARK, NVS, Flash
 
 from firmware.core.config import Config
 from firmware.core.wallclock import WallClock
@@ -53,6 +53,7 @@ class Truth:
         self.acked_seq = 0
         self.store_id = None
         self.nvs = {}
+        self.lost = False  # records of the ledger are missing, and no resync came yet
 
     def copy(self):
         """The same, to go on from."""
@@ -81,6 +82,8 @@ class Truth:
         self.store_id = store_id
         self.records.append(wire)
         self.account.apply(wire)
+        if wire["type"] == "resync":
+            self.lost = False
         if wire["type"] == "credit" and wire["kind"] == "opening":
             self.paid_mp += wire["amount_mp"]
 
@@ -119,6 +122,18 @@ class Truth:
     def _step(self, name):
         pass
 
+    def _erased(self):
+        self.records = []
+        self.account = Account()
+        self.lost = True
+
+    def _found(self, records, store_id, import_wh):
+        self.__init__()
+        for record in records:
+            self._record(record, records[0]["seq"], store_id)
+        self.true_wh = self.shown_wh = import_wh
+        self.samples = [(0, import_wh)]
+
     def _off(self, off_s):
         self.utc_s += off_s
 
@@ -151,6 +166,7 @@ class _Nvs:
     def __init__(self, session):
         self._session = session
         self._values = dict(session.truth.nvs)
+        self._pending = []
 
     def get_i32(self, key):
         if not isinstance(self._values.get(key), int):
@@ -167,18 +183,25 @@ class _Nvs:
         return len(value)
 
     def set_i32(self, key, value):
-        self._values[key] = value
+        self._pending.append((key, value))
 
     def set_blob(self, key, value):
-        self._values[key] = bytes(value)
+        self._pending.append((key, bytes(value)))
 
     def erase_key(self, key):
         if key not in self._values:
             raise OSError(-4354)
-        del self._values[key]
+        self._pending.append((key, None))
 
     def commit(self):
-        self._session.put((NVS, dict(self._values)))
+        # Each key is written for itself: power can fail between two of them.
+        while self._pending:
+            key, value = self._pending.pop(0)
+            if value is None:
+                del self._values[key]
+            else:
+                self._values[key] = value
+            self._session.put((NVS, dict(self._values)))
 
 
 class _Coil:
@@ -292,6 +315,35 @@ class Session:
             self.meter.journal.close()
             self.meter = None
         vfs.umount(MOUNT)
+
+    def replace(self, image):
+        """Somebody puts another content into the flash while the power is off."""
+        self.put((IMAGE, bytes(image)))
+        self.flash.image[:] = image
+
+    def become(self, image, before, expected, records):
+        """From here on the meter is one whose flash, NVS and records are these. before: `utc_s`,
+        `contact_closed` and `nvs` of the moment when its power failed; expected: what the firmware
+        of then made of it."""
+        self.mark("found", records, expected["store"], expected["import_wh"])
+        self.replace(image)
+        self.put((NVS, before["nvs"]))
+        self.mark("off", before["utc_s"])
+        self.mark("contact", before["contact_closed"])
+        for record in records:
+            if record["type"] == "credit" and record["kind"] == "recharge":
+                self._known_recharge(record)
+
+    def _known_recharge(self, record):
+        order = {"v": 1, "meter": "JH-0001", "id": record["id"], "counter": record["counter"]}
+        order.update({"kind": "recharge", "amount_mp": record["amount_mp"]})
+        config = Config(json.loads(self.settings["config"]))
+        message = codec.sign(config.key, config.meter, codec.encode(order))
+        self.mark("order", record["id"], message, record["amount_mp"])
+        answer = {"result": "accepted", "highest": record["counter"]}
+        for member in ("id", "counter", "balance_mp"):
+            answer[member] = record[member]
+        self.mark("answer", record["id"], answer)
 
     def restart(self, off_s=0, **how):
         """A power cut while nothing is being written, and the next boot."""
