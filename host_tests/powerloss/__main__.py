@@ -37,6 +37,14 @@ SHORT = {
     "real sizes": {**REAL, "every": 97, "nested": 40, "nested_every": 5, "only": "month ends"},
 }
 
+DAMAGE = {**SMALL, "seed": 1, "flips": 60}
+DAMAGE_SHORT = {**SMALL, "seed": 1, "flips": 2}
+
+WORDS = ("harmless", "older", "told", "ledger lost", "formatted", "untold", "failed")
+"""What becomes of a damage: nothing; an older sound state, as if power had failed before the last
+write; event 1031; event 1032; littlefs had to be formatted; records are gone without an event; one of
+the promises is broken."""
+
 COLUMNS = ("before", "torn", "smeared", "garbage", "reordered", "nested", "third")
 _COLUMN = {"lost-first": "reordered", "last-only": "reordered"}
 
@@ -83,12 +91,13 @@ def read(process):
     return result if process.returncode == 0 else None, failures, others
 
 
-def run(part, processes=1, **more):
+def run(part, processes=1, script="cuts.py", **more):
     """Runs one part; returns (results, failures, other lines)."""
     results, failures, others = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         running = [
-            start(folder, share=[i, processes], **{**part, **more}) for i in range(processes)
+            start(folder, script, share=[i, processes], **{**part, **more})
+            for i in range(processes)
         ]
         for process in running:
             result, failed, said = read(process)
@@ -130,15 +139,37 @@ def show(name, rows):
     return total.total(), survived
 
 
+def damage_rows(results):
+    """{what was done: how often which word came of it} over the processes."""
+    rows = collections.defaultdict(collections.Counter)
+    for result in results:
+        for name, words in result["tally"].items():
+            rows[name].update(words)
+    return dict(rows)
+
+
+def show_damage(rows):
+    """Prints the table of damages; returns (tried, survived)."""
+    print(f"\n{'damage':<26}" + "".join(f"{word:>12}" for word in WORDS) + f"{'tried':>12}")
+    total = sum(rows.values(), collections.Counter())
+    for name, words in [*sorted(rows.items()), ("sum", total)]:
+        print(f"{name:<26}" + "".join(f"{words[w]:>12}" for w in WORDS) + f"{words.total():>12}")
+    return total.total(), total.total() - total["failed"] - total["untold"]
+
+
 def main():
     parser = argparse.ArgumentParser(prog="make powerloss", description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="a sample that takes seconds")
-    parser.add_argument("--point", help="only this cut, with the meter's log")
+    parser.add_argument("--point", help="only this cut or damage, with the meter's log")
     parser.add_argument("--part", choices=list(FULL), default="small files", help="of --point")
     parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
     arguments = parser.parse_args()
     if arguments.point:
-        _, failures, others = run(FULL[arguments.part], point=arguments.point)
+        if arguments.point.startswith("damage:"):
+            part = DAMAGE_SHORT if arguments.short else DAMAGE
+            _, failures, others = run(part, script="damage.py", point=arguments.point)
+        else:
+            _, failures, others = run(FULL[arguments.part], point=arguments.point)
         print("\n".join(others))
         for failure in failures:
             print(failure["why"])
@@ -157,16 +188,22 @@ def main():
         wrong += [f"{f['point']} ({name}, {f['step']}): {f['why'][:300]}" for f in failures]
         if failures:
             wrong += others[:20]
+    results, failures, others = run(
+        DAMAGE_SHORT if arguments.short else DAMAGE, arguments.processes, "damage.py"
+    )
+    damages = show_damage(damage_rows(results))
+    wrong += [f"{f['point']} ({f['step']}): {f['why'][:300]}" for f in failures]
     print(
         f"\nlongest boot {longest_operations} log entries, {longest_ms} ms here;"
         f" {time.monotonic() - begun:.0f} s"
     )
     print(f"cut points tried {tried}, survived {survived}")
+    print(f"damages tried {damages[0]}, survived {damages[1]}")
     for line in wrong[:40]:
         print(line)
     if wrong:
         print("to see one: make powerloss POINT=... (PART='real sizes' where it says so)")
-    return 1 if wrong or tried != survived else 0
+    return 1 if wrong or tried != survived or damages[0] != damages[1] else 0
 
 
 if __name__ == "__main__":

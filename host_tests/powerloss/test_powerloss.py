@@ -3,7 +3,7 @@
 import pytest
 
 from host_tests.fakes.interpreters import micropython
-from host_tests.powerloss.__main__ import SHORT, SMALL, merge, run
+from host_tests.powerloss.__main__ import DAMAGE_SHORT, SHORT, SMALL, damage_rows, merge, run
 
 # The step in whose cuts the planted bug shows.
 PLANTED = {
@@ -30,6 +30,17 @@ def test_every_cut_of_a_sample_is_survived(name):
     assert tried == sum(row[3] for row in rows)
     assert tried > {"small files": 250, "upgrade": 50, "real sizes": 50}[name]
     assert sum(row[2]["nested"] for row in rows) > 5
+
+
+@pytest.mark.slow
+def test_no_damage_gains_credit_replays_an_order_or_keeps_the_meter_from_starting():
+    results, failures, others = run(DAMAGE_SHORT, 2, "damage.py")
+    assert not failures, (failures[:3], others[:20])
+    rows = damage_rows(results)
+    assert sum(words.total() for words in rows.values()) > 300
+    assert set(rows["erased"]) == {"formatted"}
+    assert set(rows["nvs erased"]) == {"harmless"}
+    assert rows["rolled back"]["ledger lost"] > 10
 
 
 @pytest.mark.slow

@@ -125,6 +125,7 @@ class Truth:
     def _erased(self):
         self.records = []
         self.account = Account()
+        self.grace_s = None
         self.lost = True
 
     def _found(self, records, store_id, import_wh):
