@@ -46,25 +46,28 @@ def address_in(packet, number):
 
     Raises NameUnknown if the name does not exist.
     """
+    if len(packet) < 12:
+        return None
+    found, flags, questions, answers = struct.unpack_from(">HHHH", packet)
+    if found != number or not flags & 0x8000:
+        return None
+    if flags & 0x000F:
+        raise NameUnknown("dns: code %d" % (flags & 0x000F))
     try:
-        found, flags, questions, answers = struct.unpack_from(">HHHH", packet)
-        if found != number or not flags & 0x8000:
-            return None
-        if flags & 0x000F:
-            raise NameUnknown("dns: code %d" % (flags & 0x000F))
         at = 12
         for _ in range(questions):
             at = _behind_name(packet, at) + 4
         for _ in range(answers):
-            at = _behind_name(packet, at)
-            kind, group, _ttl, length = struct.unpack_from(">HHIH", packet, at)
-            at += 10
-            # The highest bit of the group is a mark of multicast DNS.
-            if kind == 1 and group & 0x7FFF == 1 and length == 4:
-                return "%d.%d.%d.%d" % struct.unpack_from("4B", packet, at)
+            at = _behind_name(packet, at) + 10
+            length = packet[at - 2] << 8 | packet[at - 1]
+            if at + length > len(packet):
+                return None
+            # Type and class; the highest bit of the class is a mark of multicast DNS.
+            if packet[at - 10 : at - 8] == b"\0\x01" and packet[at - 7] == 1 and length == 4:
+                return "%d.%d.%d.%d" % tuple(packet[at : at + 4])
             at += length
-    except (IndexError, ValueError):  # shorter than it says; struct.error is a ValueError
-        return None
+    except IndexError:
+        return None  # shorter than it says
     return ""
 
 

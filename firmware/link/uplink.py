@@ -221,9 +221,11 @@ class Uplink:
                 self._hindered("deliver", error)  # tried again with the next live values
 
     def _hindered(self, what, error):
-        """Says once what cannot be done for now."""
         gc.collect()
-        text = "cannot %s for now: %s %s" % (what, type(error).__name__, error)
+        self._tell("cannot %s for now: %s %s" % (what, type(error).__name__, error))
+
+    def _tell(self, text):
+        """Logs what may come again and again: once."""
         if text != self._told:
             self._told = text
             self._meter.log(text)
@@ -345,7 +347,7 @@ class Uplink:
                 self._take_time(payload)
         except codec.CodecError as error:
             self.refused += 1
-            self._meter.log("message refused: %s" % error)
+            self._tell("message refused: %s" % error)
         except (MemoryError, StorageError) as error:
             # Not left to the broker: it would bring the message at each connection, as the first.
             self.failed += 1

@@ -39,6 +39,15 @@ def message(topic, payload, packet_id=0, flags=0):
     return bytes(head) + payload
 
 
+def suback(subscribe):
+    """The SUBACK that grants QoS 1 to each topic of a SUBSCRIBE's body."""
+    count, at = 0, 2
+    while at < len(subscribe):
+        at += 3 + struct.unpack_from(">H", subscribe, at)[0]
+        count += 1
+    return bytes((mqtt.SUBACK, 2 + count)) + subscribe[:2] + b"\x01" * count
+
+
 # --- peers that serve ----------------------------------------------------------------------------
 
 
@@ -75,7 +84,7 @@ def serving(
                 if kind == 0x10:
                     await send(connack)
                 elif kind == 0x80:
-                    await send(b"\x90\x04" + body[:2] + b"\x01\x01" + first)
+                    await send(suback(body) + first)
                     if talk:
                         talking = asyncio.create_task(chatter())
                 elif kind == mqtt.PUBLISH:
@@ -139,7 +148,7 @@ def after(stage, stream, then="stay"):
             writer.write(CONNACK)
             _kind, _flags, body = await read_packet(reader)
             if stage != "subscribe":
-                writer.write(b"\x90\x04" + body[:2] + b"\x01\x01")
+                writer.write(suback(body))
             if stage == "publish":
                 await read_packet(reader)
         # The packet id of the SUBSCRIBE, where the stream leaves it open.
