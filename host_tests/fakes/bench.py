@@ -128,7 +128,7 @@ class Bench:
         """Ticks go on without a sample."""
         self.ticks_ms = (self.ticks_ms + span_ms) % 2**30
 
-    def order(self, order_id, counter, kind="recharge", **members):
+    def order(self, order_id, counter, kind="recharge", key=None, **members):
         payload = codec.encode(
             {
                 "v": 1,
@@ -139,7 +139,7 @@ class Bench:
                 **members,
             }
         )
-        return self.send(codec.sign(self.config.key, self.config.meter, payload))
+        return self.send(codec.sign(key or self.config.key, self.config.meter, payload))
 
     def send(self, message):
         """What came on the order's topic."""

@@ -1,6 +1,7 @@
 """The meter as a state machine against a tiny model: what must hold after every step.
 
-The model knows the payments, the price (flat, so a charge is Wh times price) and nothing else.
+The model knows the payments, the price (flat, so a charge is Wh times price), what is owed as
+arrears, the emergency credit, whether the utility has disconnected, the settings, and the keys.
 """
 
 import tempfile
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from firmware.core import sealing
 from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, Bench
 
 PRICE_MP_PER_WH = 665
@@ -26,7 +28,12 @@ class MeterMachine(RuleBasedStateMachine):
             opening_balance_mp=opening * RUPEE_MP,
             sample_period_ms=60000,
         )
+        self.credits_mp = opening * RUPEE_MP
         self.paid_mp = opening * RUPEE_MP
+        self.arrears_mp = self.share = self.limit_mp = 0
+        self.off = False
+        self.settings = {}
+        self.keys = [self.bench.config.key]
         self.orders = {}
         self.counter = 0
         self.published_wh = 0
@@ -52,36 +59,118 @@ class MeterMachine(RuleBasedStateMachine):
         assert cut["time_valid"]
         minute = (cut["utc_s"] + 19800) % 86400 // 60
         assert 600 <= minute < 780
-        assert cut["balance_mp"] <= 0
+        assert cut["balance_mp"] <= -self.limit_mp
         begun = self.bench.records("event", 1002)[-1]
         ended = self.bench.records("event", 1004)
         assert not ended or ended[-1]["seq"] < begun["seq"]
         assert cut["seq"] > self.bench.records("event", 1003)[-1]["seq"] > begun["seq"]
 
+    def order(self, kind, **members):
+        """Sends a new order; returns its answer."""
+        self.counter += 1
+        order_id = f"{kind}-{self.counter}"
+        answer = self.send(order_id, self.counter, kind, members)
+        self.orders[order_id] = (kind, members, answer)
+        return answer
+
+    def send(self, order_id, counter, kind, members):
+        """Signed under the newest key or, while that was not used yet, under either."""
+        use = self.counter % len(self.keys)
+        answer = self.bench.order(order_id, counter, kind, key=self.keys[use], **members)
+        self.keys = self.keys[use:]
+        return answer
+
+    def balance_mp(self):
+        return self.credits_mp - self.bench.meter.energy.import_wh * PRICE_MP_PER_WH
+
     @rule(rupees=st.integers(1, 300))
     def recharge(self, rupees):
-        self.counter += 1
-        order_id = f"r-{self.counter}"
-        answer = self.bench.order(order_id, self.counter, amount_mp=rupees * RUPEE_MP)
+        amount_mp = rupees * RUPEE_MP
+        taken_mp = min(amount_mp, self.limit_mp, max(0, -self.balance_mp()))
+        arrears_mp = min(self.arrears_mp, (2 * (amount_mp - taken_mp) * self.share + 100) // 200)
+        answer = self.order("recharge", amount_mp=amount_mp)
         assert answer["result"] == "accepted"
-        self.paid_mp += rupees * RUPEE_MP
-        self.orders[order_id] = (self.counter, rupees, answer)
+        self.paid_mp += amount_mp
+        self.credits_mp += amount_mp - arrears_mp
+        self.arrears_mp -= arrears_mp
+        if self.balance_mp() > 0:
+            self.limit_mp = 0
+        assert answer["balance_mp"] == self.balance_mp()
+
+    @rule(rupees=st.integers(1, 100), share=st.integers(0, 100))
+    def place_arrears(self, rupees, share):
+        answer = self.order("arrears", amount_mp=rupees * RUPEE_MP, share_percent=share)
+        assert answer["result"] == "accepted"
+        self.arrears_mp += rupees * RUPEE_MP
+        self.share = share
+
+    @rule(rupees=st.integers(0, 100))
+    def grant_emergency_credit(self, rupees):
+        assert self.order("emergency", limit_mp=rupees * RUPEE_MP)["result"] == "accepted"
+        self.limit_mp = rupees * RUPEE_MP
+
+    @rule(off=st.booleans())
+    def switch(self, off):
+        expires = {"expires_utc_s": self.bench.utc_s + 60} if off else {}
+        answer = self.order("relay", state="disconnected" if off else "connected", **expires)
+        if off and not self.off and not self.time_known:
+            assert answer["result"] == "time_unknown"
+        else:
+            assert answer["result"] == "accepted"
+            self.off = off
+
+    @rule(low=st.integers(-1, 10**9), live_s=st.integers(1, 86400))
+    def change_settings(self, low, live_s):
+        document = {"low_credit_mp": low, "live_period_s": live_s}
+        answer = self.order("settings", document=document)
+        assert answer["result"] == ("range" if low < 0 else "accepted")
+        if low >= 0:
+            self.settings.update(document)
+
+    @rule(salt=st.binary(min_size=32, max_size=32))
+    def change_the_key(self, salt):
+        assert self.order("key", salt=salt.hex())["result"] == "accepted"
+        self.keys = [self.keys[0], sealing.next_key(self.keys[0], salt)]
+
+    @precondition(lambda self: self.time_known)
+    @rule(hours=st.integers(-20, 20))
+    def permit_a_step_of_the_clock(self, hours):
+        assert self.order("clock", utc_s=self.bench.utc_s + hours * HOUR_S)["result"] == "accepted"
+
+    @rule(back=st.integers(0, 20))
+    def ask_for_records_again(self, back):
+        journal = self.bench.meter.journal
+        acked = journal.last_seq
+        journal.acknowledge(acked)
+        seq = max(0, acked - back)
+        assert self.order("resend", store=journal.store_id, seq=seq)["result"] == "accepted"
+        assert journal.acked_seq == seq
+        assert self.order("resend", store="00000000", seq=seq)["field"] == "store"
 
     @precondition(lambda self: self.orders)
     @rule(data=st.data(), raised=st.booleans())
     def repeat_an_order(self, data, raised):
         order_id = data.draw(st.sampled_from(sorted(self.orders)))
-        counter, rupees, first = self.orders[order_id]
-        if raised:
-            counter = self.counter + 1
-        answer = self.bench.order(order_id, counter, amount_mp=rupees * RUPEE_MP)
-        assert (answer["result"], answer["balance_mp"]) == ("accepted", first["balance_mp"])
+        kind, members, first = self.orders[order_id]
+        counter = self.counter + 1 if raised else first["counter"]
+        image = self.bench.image() if len(self.keys) == 1 else None
+        answer = self.send(order_id, counter, kind, members)
+        assert (answer["result"], answer["balance_mp"]) == (first["result"], first["balance_mp"])
+        assert image in (None, self.bench.image())
 
     @precondition(lambda self: self.counter)
     @rule()
     def send_an_old_counter(self):
-        answer = self.bench.order("late", self.counter, amount_mp=RUPEE_MP)
+        answer = self.send("late", self.counter, "recharge", {"amount_mp": RUPEE_MP})
         assert answer["result"] == "old"
+
+    @rule()
+    def forge_an_order(self):
+        image = self.bench.image()
+        for key in {bytes(32), self.bench.config.key} - set(self.keys):
+            members = {"amount_mp": RUPEE_MP}
+            assert self.bench.order("forged", 2**31 - 1, "recharge", key=key, **members) is None
+        assert self.bench.image() == image
 
     @rule(off_s=st.integers(0, 4 * 86400), time_known=st.booleans())
     def cut_the_power(self, off_s, time_known):
@@ -106,12 +195,21 @@ class MeterMachine(RuleBasedStateMachine):
     @invariant()
     def the_balance_is_payments_less_energy_times_price(self):
         meter = self.bench.meter
-        assert meter.balance_mp() == self.paid_mp - meter.energy.import_wh * PRICE_MP_PER_WH
+        assert meter.balance_mp() == self.balance_mp()
+        assert self.balance_mp() <= self.paid_mp - meter.energy.import_wh * PRICE_MP_PER_WH
+        live = meter.live()
+        assert (live["arrears_mp"], live["emergency_limit_mp"]) == (self.arrears_mp, self.limit_mp)
 
     @invariant()
-    def money_keeps_the_supply(self):
-        if self.bench.meter.balance_mp() > 0:
+    def money_keeps_the_supply_unless_the_utility_has_disconnected(self):
+        assert not (self.off and self.bench.contact.closed)
+        if self.balance_mp() > -self.limit_mp and not self.off:
             assert self.bench.contact.closed
+
+    @invariant()
+    def settings_by_order_count(self):
+        config = self.bench.config
+        assert {name: getattr(config, name) for name in self.settings} == self.settings
 
 
 MeterMachine.TestCase.settings = settings(
