@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from host_tests.bench import chain, ingest, sampling, speed, storage, wear
+from host_tests.bench import chain, ingest, link, sampling, speed, storage, wear
 from host_tests.bench.measure import Group, Measure, Row
 from toolchain import locate
 
@@ -27,6 +27,7 @@ GROUPS: dict[str, Measure] = {
     "ingest": ingest.ingest,
     "backlog": chain.backlog,
     "recharge": chain.recharge,
+    "link": link.link,
 }
 PLAIN_WIDTH = 118  # of the table where there is no terminal
 
