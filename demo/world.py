@@ -21,7 +21,7 @@ from typing import IO, Any
 import httpx
 
 from boards.emulated import flashing
-from boards.emulated.board import EmulatedBoard
+from boards.emulated.board import HEAP_KB, EmulatedBoard
 from boards.emulated.conductor import Conductor
 from boards.emulated.sim_clock import ConductedClock
 from demo.households import IST_S, Household
@@ -41,7 +41,7 @@ class World:
 
     folder: what outlives a run. rate: simulated seconds per second, None for as fast as events
     allow. start_ms: simulated time of the very first start. http_port: of page and API, 0 for a
-    free one. hold_cap_s: see Timekeeper.
+    free one. hold_cap_s: see Timekeeper. heap_kb: free heap of each board.
     """
 
     modules: dict[str, str] = {}
@@ -60,8 +60,10 @@ class World:
         say: Callable[[str], None],
         http_port: int = 0,
         hold_cap_s: float | None = None,
+        heap_kb: int = HEAP_KB,
     ) -> None:
         self._http_port = http_port
+        self._heap_kb = heap_kb
         self.folder = folder.resolve()
         self.households = households
         self.boards: dict[str, EmulatedBoard] = {}
@@ -221,6 +223,7 @@ class World:
                 "csv_start_ms": self.start_ms,
                 "unique_id": f"246f28{household.seed:06x}",
             },
+            heap_kb=self._heap_kb,
         )
         console = (folder / "console.log").open("a", encoding="utf-8", buffering=1)
         self._logs.append(console)

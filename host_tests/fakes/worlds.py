@@ -16,6 +16,7 @@ from pathlib import Path
 
 from littlefs import LittleFS
 
+from boards.emulated.board import HEAP_KB
 from demo.households import JBVNL_URBAN, RUPEE_MP, Household
 from demo.world import World
 from firmware.meter import CHECKPOINT_FORMAT
@@ -41,6 +42,7 @@ class Story:
     def __init__(self, folder, **changes):
         values = {"sample_period_ms": 10_000, "live_period_s": 300, "seed": 7, "load": LOAD}
         values.update(changes)
+        heap_kb = values.pop("heap_kb", HEAP_KB)
         household = Household(
             METER,
             "A consumer",
@@ -51,7 +53,7 @@ class Story:
             **values,
         )
         self.folder = folder
-        self.world = World(folder, [household], START_MS, None, lambda line: None)
+        self.world = World(folder, [household], START_MS, None, lambda line: None, heap_kb=heap_kb)
 
     def __enter__(self):
         need(locate.mosquitto)
