@@ -19,10 +19,10 @@ from firmware.link import codec
 from firmware.link.mqtt import Client, LinkDown, reason
 from firmware.storage.errors import StorageError
 
-BATCH_RECORDS = const(16)
-BATCH_BYTES = const(3500)
+BATCH_RECORDS = const(8)
+BATCH_BYTES = const(2048)
 
-_READ_RECORDS = const(4)  # dicts held at once; they take more heap than their JSON
+_READ_RECORDS = const(2)  # dicts held at once; they take more heap than their JSON
 _ACK_S = const(30)
 _TIME_S = const(10)
 # An answer that took longer is off by seconds, perhaps: it will do only where there is no time.

@@ -234,7 +234,7 @@ def test_long_records_make_short_batches(tmp_path, broker, gateway):
 
     async def scenario():
         for _ in range(8):
-            document = {"id": "t", "text": "x" * 1_500}
+            document = {"id": "t", "text": "x" * 800}
             fields = {"document": document, "import_wh": 0, "balance_mp": 0}
             bench.journal.append("tariff", fields, 0, False, 0)
         bench.uplink.wake()
@@ -595,5 +595,5 @@ def test_the_same_uplink_drains_a_backlog_on_micropython(tmp_path, broker, gatew
     assert [record["detail"] for record in gateway.records] == list(range(200))
     assert (result["resent"], result["refused"]) == (0, 0)
     assert UTC_MS <= result["utc_ms"] < UTC_MS + 2_000
-    # 3,500 of them are the batch's buffer, which spares the search for so long a piece later.
+    # 2,048 of them are the batch's buffer, which spares the search for so long a piece later.
     assert result["uplink_bytes"] < 10_000 * bits // 32
