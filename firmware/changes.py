@@ -49,7 +49,7 @@ def _use(credentials, link):
 
 def _read(credentials):
     """What orders have changed, as far as it counts: a dict as in SPEC section 5.8."""
-    kept = (credentials.slots.read() if credentials.slots else None) or {}
+    kept = (credentials.slots().read() if credentials.slots else None) or {}
     for of, mark, names in zip(
         ("key_of", "link_of"), credentials.marks, (("key", "next"), ("link", "trial"))
     ):
@@ -64,7 +64,7 @@ def _write(credentials, **changes):
     """Changes members of what is kept, None takes one out. On flash on return."""
     kept = _read(credentials)
     kept.update(changes)
-    credentials.slots.write({name: kept[name] for name in kept if kept[name] is not None})
+    credentials.slots().write({name: kept[name] for name in kept if kept[name] is not None})
 
 
 def begin(credentials):

@@ -12,7 +12,7 @@ from firmware.link import codec
 
 
 class Credentials:
-    """config: core.config.Config, whose link settings are set here; slots: storage.slots.Slots,
+    """config: core.config.Config, whose link settings are set here; slots(): a storage.slots.Slots,
     None: nothing can be changed; nvs: as esp32.NVS; report(code, detail) writes an event."""
 
     def __init__(self, config, slots, nvs, report):
@@ -33,7 +33,12 @@ class Credentials:
         try:
             return getattr(changes, what)(self, *arguments)
         finally:
-            forget("firmware.changes", "firmware.link.rotation", "firmware.core.sealing")
+            forget(
+                "firmware.changes",
+                "firmware.link.rotation",
+                "firmware.core.sealing",
+                "firmware.storage.slots",
+            )
 
     def open_signed(self, message):
         """The payload of a message (bytes) that the gateway signed; CodecError for any other. The

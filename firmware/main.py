@@ -12,8 +12,8 @@ import sys
 import time
 
 from firmware import VERSION
-from firmware.core.config import Config, ConfigError
-from firmware.core.shim import const
+from firmware.core.errors import ConfigError
+from firmware.core.shim import const, forget
 from firmware.core.wallclock import WallClock
 from firmware.credit.tariff import TariffError
 from firmware.link.codec import CodecError
@@ -22,7 +22,6 @@ from firmware.meter import CHECKPOINT_FORMAT, Meter
 from firmware.metering.ina219 import INA219, ConfigurationLost
 from firmware.relay.driver import PULSE_MS, RelayDriver
 from firmware.storage.journal import Journal
-from firmware.storage.slots import Slots
 
 CONFIG_PATH = "/config.json"
 DATA_FOLDER = "/data"
@@ -44,7 +43,7 @@ _OVERFLOW = const(3)
 
 
 def load_config(path):
-    """The Config in a file; ConfigError also for a missing file or one that is not JSON."""
+    """The configuration in a file; ConfigError also for a missing file or one that is not JSON."""
     try:
         with open(path) as file:
             values = json.load(file)
@@ -52,7 +51,12 @@ def load_config(path):
         raise ConfigError(path, "cannot be read, errno %s" % error.errno)
     except (ValueError, MemoryError):
         raise ConfigError(path, "must be JSON")
-    return Config(values)
+    from firmware.core import config  # needed at the start only
+
+    try:
+        return config.values_of(values)
+    finally:
+        forget("firmware.core.config")
 
 
 def run():
@@ -101,6 +105,12 @@ def _note_fault(board, error):
     board.nvs.commit()
 
 
+def _secrets():
+    from firmware.storage.slots import Slots  # rarely needed
+
+    return Slots(KEEP_FOLDER, "secrets")
+
+
 def _assemble(board, config):
     clock = WallClock(time.ticks_ms, board.nvs)
     operating = asyncio.Event()
@@ -122,7 +132,7 @@ def _assemble(board, config):
         board.shunt_uohm,
         print,
         changed,
-        Slots(KEEP_FOLDER, "secrets"),
+        _secrets,
     )
     try:
         meter.start(board.reset_cause, _rtc_utc_s(board.rtc), _take_fault(board.nvs))

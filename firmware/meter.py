@@ -47,8 +47,8 @@ class Meter:
     config: core.config.Config; journal: storage.journal.Journal of CHECKPOINT_FORMAT, not yet
     opened; clock: core.wallclock.WallClock; relay: relay.driver.RelayDriver; nvs: as esp32.NVS
     (`get_i32`, `set_i32`, `commit`); shunt_uohm: the board's shunt; log: function of one line of
-    text; changed: called after a record has been written; slots: storage.slots.Slots for the
-    credentials that orders change, None: they cannot.
+    text; changed: called after a record has been written; slots(): a storage.slots.Slots for
+    the credentials that orders change, None: they cannot.
     """
 
     def __init__(self, config, journal, clock, relay, nvs, shunt_uohm, log, changed, slots=None):

@@ -10,7 +10,7 @@ What each kind of order does is in kinds.py. docs/SPEC.md section 2.4 is the pro
 host_tests/unit/test_orders.py.
 """
 
-from firmware.core.config import ConfigError
+from firmware.core.errors import ConfigError
 from firmware.core.records import LEDGER_LOST
 from firmware.core.shim import const, forget
 from firmware.credit.tariff import TariffError
@@ -95,7 +95,12 @@ class Orders:
         try:
             return kinds.decide(self._meter, order)
         finally:
-            forget("firmware.kinds", "firmware.core.settings", "firmware.core.sealing")
+            forget(
+                "firmware.kinds",
+                "firmware.core.settings",
+                "firmware.core.config",
+                "firmware.core.sealing",
+            )
 
     def append(self, record, order, **members):
         """Persists a record with the id and counter of an order."""

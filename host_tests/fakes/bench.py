@@ -103,7 +103,7 @@ class Bench:
             100000,
             self.lines.append,
             lambda: None,
-            Slots(str(self.folder) + "-keep", "secrets"),
+            lambda: Slots(str(self.folder) + "-keep", "secrets"),
         )
         self.meter.start(cause, rtc_utc_s)
         self.meter.finish_operation()

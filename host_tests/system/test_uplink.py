@@ -524,7 +524,7 @@ def short_trials(monkeypatch):
 def test_a_wrong_broker_is_tried_and_the_meter_is_never_cut_off(
     tmp_path, broker, gateway, short_trials
 ):
-    bench = Bench(tmp_path, broker, slots=Slots(str(tmp_path / "keep"), "secrets"))
+    bench = Bench(tmp_path, broker, slots=lambda: Slots(str(tmp_path / "keep"), "secrets"))
     credentials = bench.meter.credentials
 
     async def scenario():
@@ -540,7 +540,7 @@ def test_a_wrong_broker_is_tried_and_the_meter_is_never_cut_off(
     bench.run(scenario)
     assert bench.meter.events == []
     assert [record["seq"] for record in gateway.records] == [1, 2, 3, 4, 5]
-    bench = Bench(tmp_path, broker, slots=Slots(str(tmp_path / "keep"), "secrets"))
+    bench = Bench(tmp_path, broker, slots=lambda: Slots(str(tmp_path / "keep"), "secrets"))
     assert bench.meter.credentials.change("link_in_use")[3] == broker.port
 
 
@@ -551,7 +551,10 @@ def test_a_right_broker_is_kept_when_the_gateway_is_met_there_and_after_a_restar
     other = Broker(tmp_path / "other")
     other.start()
     there = Gateway(other.port)
-    slots = Slots(str(tmp_path / "keep"), "secrets")
+
+    def slots():
+        return Slots(str(tmp_path / "keep"), "secrets")
+
     bench = Bench(tmp_path, broker, slots=slots)
     credentials = bench.meter.credentials
 

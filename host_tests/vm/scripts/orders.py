@@ -58,7 +58,7 @@ meter = Meter(
     100000,
     lambda line: None,
     lambda: None,
-    Slots(folder + "/keep", "secrets"),
+    lambda: Slots(folder + "/keep", "secrets"),
 )
 meter.start("power", 1767600000)
 
