@@ -22,7 +22,7 @@ import vfs
 from flash import BLOCK_BYTES, MARK, Draw, Flash, Replay
 from judge import account_state, check
 from scenario import UTC_S, play
-from session import FOLDER, MOUNT, UNDECIDED, Session, Truth, Wrong
+from session import MOUNT, UNDECIDED, Session, Truth, Wrong
 
 _DAMAGED = 1031
 _LOST = 1032
@@ -65,9 +65,11 @@ def files(image, draw, count):
     flash = Flash(bytearray(image), [])
     vfs.mount(vfs.VfsLfs2(flash), MOUNT)
     contents = {}
-    for name in os.listdir(FOLDER):
-        with open(FOLDER + "/" + name, "rb") as file:
-            contents[name] = file.read()
+    for folder in os.listdir(MOUNT):
+        for name in os.listdir(MOUNT + "/" + folder):
+            path = MOUNT + "/" + folder + "/" + name
+            with open(path, "rb") as file:
+                contents[path] = file.read()
     vfs.umount(MOUNT)
     for name in sorted(contents):
         content = contents[name]
@@ -84,9 +86,9 @@ def _with_file(image, name, content):
     flash = Flash(bytearray(image), [])
     vfs.mount(vfs.VfsLfs2(flash), MOUNT)
     if content is None:
-        os.remove(FOLDER + "/" + name)
+        os.remove(name)
     else:
-        with open(FOLDER + "/" + name, "wb") as file:
+        with open(name, "wb") as file:
             file.write(content)
     vfs.umount(MOUNT)
     return flash.image
@@ -104,6 +106,7 @@ def boot(session):
         formatted = True
         session.format()
         session.mount()
+        session.mark("configured")
     session.mark("off", 60)
     session.start("power")
     return formatted
@@ -117,8 +120,10 @@ def judge(image, nvs, before, show):
     try:
         formatted = boot(session)
         word = same_or_told(session, before, nvs, formatted)
-        no_replay(session, before)
-        live_on(session)
+        if no_replay(session, before):
+            live_on(session)
+        else:
+            word = "key lost"
         service = session.meter.service
         state = account_state(session.meter)
         session.restart(cause="hard")
@@ -133,13 +138,13 @@ def judge(image, nvs, before, show):
 def same_or_told(session, before, nvs, formatted):
     """Nothing is other than it was without being told."""
     meter = session.meter
-    known = {record["seq"]: record for record in before.records}
+    known = {(record["boot"], record["seq"]): record for record in before.records}
     records = session.records()
-    new = [r for r in records if r["seq"] not in known or r["boot"] > before.records[-1]["boot"]]
+    new = [record for record in records if (record["boot"], record["seq"]) not in known]
     lost = meter.service == "ledger_lost"
     if meter.journal.store_id == before.store_id:
         for record in records:
-            old = known.pop(record["seq"], None)
+            old = known.pop((record["boot"], record["seq"]), None)
             for member in old or ():
                 check(record.get(member) == old[member], "another content", record, old)
     told = [r["code"] for r in new if r["type"] == "event" and r["code"] in (_DAMAGED, _LOST)]
@@ -169,18 +174,22 @@ def same_or_told(session, before, nvs, formatted):
 
 
 def no_replay(session, before):
-    """Every order of the past comes again: what was decided stays decided."""
+    """Every order of the past comes again: what was decided stays decided. False if the meter has
+    lost the key that the gateway signs with."""
     highest = session.meter.orders.highest
     for order_id in before.messages:
         first = before.answers.get(order_id)
         if first is None:
             continue
         answer = session.send(order_id, before.messages[order_id])
+        if answer is None:
+            return False
         if answer["result"] in UNDECIDED:
             continue
         for member in ("id", "counter", "result", "balance_mp"):
             check(answer[member] == first[member], "another answer", answer, first)
     check(session.meter.orders.highest == highest, "an old order was decided anew")
+    return True
 
 
 def live_on(session):
@@ -202,8 +211,8 @@ def moments(log):
     for i in range(1, len(places)):
         name = log[places[i - 1]][2]
         middle = (places[i - 1] + places[i]) // 2
-        while log[middle][0] != MARK or log[middle][1] == "begins":
-            middle += 1
+        while middle < places[i] and log[middle][:2] != (MARK, "sample"):
+            middle += 1  # between two records
         wanted[middle] = name + ", middle"
         wanted[places[i]] = name
     truth = Truth()
@@ -230,7 +239,9 @@ def damages(image, truth, older, draw):
     yield "erased", bytearray(b"\xff" * len(image)), truth.nvs
     yield "nvs erased", bytearray(image), {}
     for name, hurt in flips(image, draw, count // 4):
-        yield name + ", nvs erased", hurt, {}
+        # A flash and an NVS that are both gone are a new meter, and nothing can tell.
+        if not name.startswith("block"):
+            yield name + ", nvs erased", hurt, {}
 
 
 def main():

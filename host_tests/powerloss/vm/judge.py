@@ -4,6 +4,7 @@
 order and lives on a little; the second must find what the first left.
 """
 
+import json
 import time
 
 from session import BOOT_BOUND_S, UNDECIDED, Session, Wrong
@@ -34,6 +35,7 @@ def judge(settings, image, truth, log, time_known, show=None):
         adopt(session, before)
         old_or_new(session, before)
         contact_is_kept(session, before)
+        link_is_old_or_new(session, before)
         repeat_orders(session, before)
         money(session)
         live_on(session)
@@ -131,12 +133,21 @@ def contact_is_kept(session, before):
     check(session.operations == moved, "pulses at boot", session.operations)
 
 
+def link_is_old_or_new(session, before):
+    """The broker in force is the last that worked, or the one that was about to."""
+    credentials = session.meter.credentials
+    host = credentials.change("link_in_force")[2]
+    first = json.loads(session.settings["config"])["broker"]["host"]
+    check(host in (before.link or first, before.trial), "link", host, before.link, before.trial)
+
+
 def repeat_orders(session, before):
     """The gateway repeats every order: decided ones repeat their answer, none is applied twice."""
     for order_id in before.messages:
         message = before.messages[order_id]
         first = before.answers.get(order_id)
         answer = session.send(order_id, message)
+        check(answer is not None, "the gateway's key is refused", order_id)
         if first is None:
             if order_id in before.undecided:
                 continue

@@ -99,6 +99,20 @@ def other_orders(session):
     session.run(120, 900)
 
 
+def key_and_link(session):
+    """A new key, used at once; another broker that works, and one that waits over a restart."""
+    session.change_key("k-1", 30, bytes(range(32)))
+    session.order("r-7", 31, paid_mp=RUPEE_MP, amount_mp=RUPEE_MP)
+    session.change_link("l-1", 32, "b.example")
+    session.link_works()
+    session.change_link("l-2", 33, "c.example")
+    session.restart()
+    session.link_works()
+    session.change_key("k-2", 34, bytes(range(1, 33)))
+    session.restart()
+    session.order("r-8", 35, paid_mp=RUPEE_MP, amount_mp=RUPEE_MP)
+
+
 def restarts(session):
     """Power failures with a clock chip and without, a watchdog, an unhandled exception."""
     session.run(120, 900)
@@ -123,8 +137,8 @@ def credit_ends(session):
 
 
 def recharge_recloses(session):
-    session.order("r-3", 30, paid_mp=5 * RUPEE_MP, amount_mp=5 * RUPEE_MP)
-    session.order("r-4", 31, paid_mp=50 * RUPEE_MP, amount_mp=50 * RUPEE_MP)
+    session.order("r-3", 40, paid_mp=5 * RUPEE_MP, amount_mp=5 * RUPEE_MP)
+    session.order("r-4", 41, paid_mp=50 * RUPEE_MP, amount_mp=50 * RUPEE_MP)
     session.run(120, 900)
     session.show()
 
@@ -224,6 +238,7 @@ STEPS = (
     ("tariff change", tariff_change, ("tariff", "order")),
     ("month ends", month_ends, ("block", "period")),
     ("other orders", other_orders, ("settings", "arrears", "emergency", "relay", "order")),
+    ("key and link", key_and_link, ("order", "event", "credit")),
     ("restarts", restarts, ("boot", "event")),
     ("credit ends, relay trips", credit_ends, ("event", "relay")),
     ("recharge recloses", recharge_recloses, ("credit", "relay")),

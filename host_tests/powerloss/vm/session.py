@@ -6,20 +6,24 @@ contact) goes into the flash's log as a MARK, so `Truth` is known at every entry
 """
 
 import json
+from binascii import hexlify
 
 import vfs
 from flash import IMAGE, MARK, NVS, Flash
 
 from firmware.core.config import Config
+from firmware.core.sealing import next_key, seal
 from firmware.core.wallclock import WallClock
 from firmware.credit.account import Account
 from firmware.link import codec
 from firmware.meter import CHECKPOINT_FORMAT, Meter
 from firmware.relay.driver import RelayDriver
 from firmware.storage import journal as journal_module
+from firmware.storage.slots import Slots
 
 MOUNT = "/j"
 FOLDER = MOUNT + "/data"
+KEEP_FOLDER = MOUNT + "/keep"
 RUPEE_MP = 100000
 BOOT_BOUND_S = 900
 UNDECIDED = ("old", "resync_needed")  # results after which the same order may come again
@@ -37,7 +41,12 @@ class Truth:
         self.account = Account()  # they applied
         self.begun = None  # type of the record that is being appended
         self.first_seq = 1  # the oldest that had not been dropped
-        self.messages = {}  # order id -> signed message
+        self.messages = {}  # order id -> payload; it is signed when it is sent
+        self.key = None  # with which the gateway signs; None: that of the configuration
+        self.next_key = None  # (order id, key) of a change that is under way
+        self.config_key = None  # what config.json has; None: as the settings say
+        self.link = None  # broker's host that a change ended with; None: that of the configuration
+        self.trial = None  # broker's host of a change that is under way
         self.answers = {}  # order id -> answer; without one it is under way
         self.undecided = {}  # order id -> answer after which the order may come again
         self.paid_mp = 0  # by orders that were sent, and the opening balance
@@ -90,16 +99,27 @@ class Truth:
     def _failed(self):
         self.begun = None
 
-    def _order(self, order_id, message, paid_mp):
+    def _order(self, order_id, payload, paid_mp):
         if order_id not in self.messages:
             self.paid_mp += paid_mp
-        self.messages[order_id] = message
+        self.messages[order_id] = payload
+
+    def _new_key(self, order_id, key):
+        self.next_key = order_id, key
+
+    def _new_link(self, host):
+        self.trial = host
+
+    def _link_works(self):
+        self.link, self.trial = self.trial, None
 
     def _answer(self, order_id, answer):
         if answer["result"] in UNDECIDED:
             self.undecided[order_id] = answer
         else:
             self.answers.setdefault(order_id, answer)
+            if self.next_key is not None and self.next_key[0] == order_id:
+                self.key, self.next_key = self.next_key[1], None
         self.counter = max(self.counter, answer["highest"])
 
     def _shown(self, import_wh):
@@ -127,6 +147,12 @@ class Truth:
         self.account = Account()
         self.grace_s = None
         self.lost = True
+        self._configured()
+
+    def _configured(self):
+        """Somebody gives a meter with a blank flash its configuration again."""
+        self.config_key = self.key
+        self.link = self.trial = self.next_key = None
 
     def _found(self, records, store_id, import_wh):
         self.__init__()
@@ -298,13 +324,16 @@ class Session:
         """A boot on the mounted flash."""
         self.operations = 0
         self._ticks_ms = 2**30 - 5000
-        config = Config(json.loads(self.settings["config"]))
+        values = json.loads(self.settings["config"])
+        if self.truth.config_key is not None:
+            values["key"] = str(hexlify(self.truth.config_key), "ascii")
+        config = Config(values)
         journal = _Journal(FOLDER, CHECKPOINT_FORMAT, **self.settings["sizes"])
         journal.session = self
         relay = RelayDriver("latching", _Coil(self, 1), _Coil(self, 0), _Aux(self), lambda: None)
         self.meter = Meter(
             config, journal, WallClock(self._ticks), relay, _Nvs(self), 100000, self._line,
-            lambda: None,
+            lambda: None, Slots(KEEP_FOLDER, "secrets"),
         )  # fmt: skip
         self.meter.start(cause, self.truth.utc_s if time_known else None, faulted)
         self.meter.finish_operation()
@@ -338,9 +367,7 @@ class Session:
     def _known_recharge(self, record):
         order = {"v": 1, "meter": "JH-0001", "id": record["id"], "counter": record["counter"]}
         order.update({"kind": "recharge", "amount_mp": record["amount_mp"]})
-        config = Config(json.loads(self.settings["config"]))
-        message = codec.sign(config.key, config.meter, codec.encode(order))
-        self.mark("order", record["id"], message, record["amount_mp"])
+        self.mark("order", record["id"], codec.encode(order), record["amount_mp"])
         answer = {"result": "accepted", "highest": record["counter"]}
         for member in ("id", "counter", "balance_mp"):
             answer[member] = record[member]
@@ -386,18 +413,42 @@ class Session:
         """The gateway sends an order; returns the answer."""
         order = {"v": 1, "meter": "JH-0001", "id": order_id, "counter": counter, "kind": kind}
         order.update(members)
-        config = self.meter.config
-        message = codec.sign(config.key, config.meter, codec.encode(order))
-        return self.send(order_id, message, paid_mp)
+        return self.send(order_id, codec.encode(order), paid_mp)
 
-    def send(self, order_id, message, paid_mp=0):
-        """The same with a signed message."""
-        self.mark("order", order_id, message, paid_mp)
+    def send(self, order_id, payload, paid_mp=0):
+        """The same with the order's payload, signed with the key that the gateway has now."""
+        self.mark("order", order_id, payload, paid_mp)
+        config = self.meter.config
+        message = codec.sign(self.gateway_key(), config.meter, payload)
         answer = self.meter.handle_order(message)
         self.meter.finish_operation()
         if answer is not None:
             self.mark("answer", order_id, answer)
         return answer
+
+    def gateway_key(self):
+        """The key with which the gateway signs: the new one once the meter's answer said so."""
+        return self.truth.key or self.meter.config.key
+
+    def change_key(self, order_id, counter, salt):
+        """The gateway orders the next key."""
+        self.mark("new_key", order_id, next_key(self.gateway_key(), salt))
+        return self.order(order_id, counter, "key", salt=str(hexlify(salt), "ascii"))
+
+    def change_link(self, order_id, counter, host):
+        """The gateway orders another broker."""
+        self.mark("new_link", host)
+        document = codec.encode({"broker": {"host": host}})
+        sealed = seal(self.gateway_key(), bytes(16), document)
+        return self.order(order_id, counter, "link", sealed=sealed)
+
+    def link_works(self):
+        """The meter connects with the settings on trial, and the gateway answers it the time."""
+        credentials = self.meter.credentials
+        while not credentials.rotation.trying:
+            credentials.choose(self.meter.clock.up_s() + 10000)
+        credentials.verified()
+        self.mark("link_works")
 
     def segments(self):
         """Names of the log's files, oldest first."""
