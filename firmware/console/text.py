@@ -19,9 +19,11 @@ WORDS = {
     events.TIME_REFUSED: "time refused, the step needs an order",
     events.CHANGE_WORKS: "a change works, the old is dropped",
     events.CHANGE_GIVEN_UP: "a change is given up, the old stays",
-    events.RESTARTED_AFTER_FAULT: "restarted after a fault",
     events.JOURNAL_DAMAGED: "journal damaged, bytes dropped",
     events.LEDGER_LOST: "ledger records are missing, supply kept on, no recharge taken",
+    events.STORAGE_REFUSES: "flash refused writes",
+    events.STORAGE_WRITES: "flash takes writes again",
+    events.CONFIG_COPY: "configuration unreadable, last good copy in use",
     events.RESYNCED: "resynced, recharges are taken again",
 }
 
@@ -66,6 +68,10 @@ def detail(record, utc_offset_s):
         return "key" if value else "link settings"
     if code == events.TIME_REFUSED:
         return "%d s" % value
+    if code == events.STORAGE_REFUSES:
+        return "errno %d" % value
+    if code == events.STORAGE_WRITES:
+        return "after %d s" % value
     if code == events.LEDGER_LOST:
         return "%d records" % value if value > 0 else "their number is not known"
     if code == events.POWER_RESTORED:

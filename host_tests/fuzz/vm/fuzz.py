@@ -187,7 +187,7 @@ class Configuration:
         return [json.dumps(CONFIG).encode()]
 
     def take(self, data):
-        from firmware.main import load_config
+        from firmware.begin import load_config
 
         with open("/flash/fuzz.json", "wb") as out:
             out.write(data)
