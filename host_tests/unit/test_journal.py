@@ -12,7 +12,7 @@ import pytest
 from firmware.core.records import RANGES, RECORDS
 from firmware.storage import errors as errors_module
 from firmware.storage import journal as journal_module
-from firmware.storage import packing
+from firmware.storage import opening, packing
 from firmware.storage.errors import JournalFull, StorageError
 from firmware.storage.journal import RETENTION_S, SEGMENT_BYTES, Journal, SnapshotNeeded
 from firmware.storage.packing import RecordError
@@ -260,7 +260,8 @@ def test_the_first_answer_to_an_id_counts(tmp_path):
 
 
 def test_two_ids_with_one_digest_are_told_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr(journal_module, "order_digest", lambda order_id: 1)
+    for module in (journal_module, opening):
+        monkeypatch.setattr(module, "order_digest", lambda order_id: 1)
     journal = began(tmp_path)
     append(journal, "credit", credit("r-1", 5))
     for _ in range(600):
