@@ -243,7 +243,15 @@ class Meter:
         self._changed()
 
     def _log_record(self, record):
-        self.log(text.record_line(record, self.config.utc_offset_s))
+        try:
+            from firmware.console import lines
+
+            line = lines.record_line(record, self.config.utc_offset_s)
+        except MemoryError:  # the record is on flash; only its words are not
+            line = "record %s" % record["type"]
+        finally:
+            forget("firmware.console.lines")
+        self.log(line)
 
     def log(self, line):
         """Writes one line to the serial log, with the time in front."""

@@ -69,6 +69,8 @@ def start(meter, cause, rtc_utc_s, fault, written, told):
     queue.append((meter.snapshot, ()))
     queue.append((meter.keep_floors, ()))
     meter.attempt(meter.write_queued)
+    if meter.account.tariff is not None:
+        meter.first_tariff = meter.config.tariff = None  # a long one takes some kB of heap
 
 
 def _take_floors(meter):
