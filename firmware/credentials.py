@@ -7,8 +7,6 @@ Invariants
 docs/SPEC.md sections 2.7, 2.8 and 5.8. Tests: host_tests/unit/test_credentials.py.
 """
 
-import gc
-
 from firmware.core.shim import forget
 from firmware.link import codec
 
@@ -30,7 +28,6 @@ class Credentials:
 
     def change(self, what, *arguments):
         """Calls a function of changes.py; its code is in the heap only meanwhile."""
-        gc.collect()
         from firmware import changes
 
         try:
@@ -40,8 +37,6 @@ class Credentials:
                 "firmware.changes",
                 "firmware.link.rotation",
                 "firmware.core.sealing",
-                "firmware.core.settings",
-                "firmware.core.config",
                 "firmware.storage.slots",
             )
 

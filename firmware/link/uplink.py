@@ -103,16 +103,8 @@ class Uplink:
         }
 
     async def run(self):
-        """Runs the link for ever. What one of its tasks raises ends all of them."""
-        tasks = [
-            asyncio.create_task(task)
-            for task in (self._connect(), self._deliver(), self._live(), self._rotate())
-        ]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+        """Runs the link for ever."""
+        await asyncio.gather(self._connect(), self._deliver(), self._live(), self._rotate())
 
     def _topic(self, leaf):
         return codec.topic(self._config.meter, leaf)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from host_tests.chaos.faults import FAULTS
-from host_tests.chaos.run import Run
+from host_tests.chaos.run import HEAP_KB, Run
 from toolchain import locate
 
 
@@ -18,6 +18,7 @@ def main():
     parser.add_argument("--recharges", type=int, default=1_000)
     parser.add_argument("--faults", type=int, default=1_000)
     parser.add_argument("--meters", type=int, default=3)
+    parser.add_argument("--heap-kb", type=int, default=HEAP_KB, help="of the meters' firmware")
     parser.add_argument("--only", action="append", default=[], choices=list(FAULTS), metavar="NAME")
     parser.add_argument("--folder", type=Path, help="default var/chaos/SEED; erased if it is there")
     parser.add_argument("--keep", action="store_true", help="keep the folder of a good run too")
@@ -27,7 +28,15 @@ def main():
     shutil.rmtree(folder, ignore_errors=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(f"chaos: seed {seed}", flush=True)
-    run = Run(seed, options.recharges, options.faults, folder, options.only, options.meters)
+    run = Run(
+        seed,
+        options.recharges,
+        options.faults,
+        folder,
+        options.only,
+        options.meters,
+        options.heap_kb,
+    )
     found = run.go()
     print(run.table())
     print(

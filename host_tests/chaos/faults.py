@@ -157,6 +157,11 @@ def disk_full(run, rng):
     return run.fill_disk(rng.randint(MINUTE_MS, 2 * HOUR_MS), then_kill=rng.random() < 0.4)
 
 
+def old_backup(run, rng):
+    """The disk is dead: the gateway goes on from a backup, which knows nothing of what followed."""
+    return run.restore_backup(rng.random(), _away_ms(rng))
+
+
 def flood(run, rng):
     """A meter of another make hands the broker its backlog of years at once, and then leaves."""
     return run.flood(rng.randint(1_200, 1_500))
@@ -228,6 +233,7 @@ FAULTS = {
     "gateway: stopped": (gateway_stopped, 15),
     "gateway: disk full": (disk_full, 20),
     "gateway: clock steps": (gateway_clock_steps, 15),
+    "gateway: restored from an old backup": (old_backup, 10),
     "broker: killed": (broker_killed, 20),
     "broker: killed, sessions lost": (broker_sessions_lost, 20),
     "head-end: fails": (headend_fails, 30),
@@ -261,6 +267,30 @@ def tariff(run, rng):
     run.tariff(rng.choice(run.meters), rng.randint(300, 900) * 1_000)
 
 
+def order(run, rng):
+    meter = rng.choice(run.meters)
+    kind = rng.choice(("arrears", "emergency", "settings", "relay", "clock", "resend"))
+    if kind == "arrears":
+        members = {"amount_mp": rng.randint(1, 500_000), "share_percent": rng.randint(0, 60)}
+    elif kind == "emergency":
+        members = {"limit_mp": rng.choice((0, rng.randint(1, 2_000_000)))}
+    elif kind == "settings":
+        members = {"document": {"low_credit_mp": rng.randint(0, 3_000_000)}}
+    elif kind == "relay":
+        run.disconnect(meter, rng.randint(MINUTE_MS, HOUR_MS))
+        return
+    elif kind == "resend":
+        run.resend(meter, rng.random())
+        return
+    else:
+        members = {}
+    run.order(meter, kind, members)
+
+
+def backup(run, rng):
+    run.back_up()
+
+
 def load(run, rng):
     run.change_load(rng.choice(run.meters), rng.choice(run.currents))
 
@@ -270,6 +300,8 @@ OPERATIONS = {
     "recharge of an unknown meter": (recharge_unknown, 5),
     "recharge cancelled": (cancel, 20),
     "tariff order": (tariff, 30),
+    "other order": (order, 120),
+    "backup": (backup, 40),
     "load changed": (load, 60),
 }
 """Beside the recharges; shares for 1,000 of these."""

@@ -144,12 +144,29 @@ def judge_ledger(meter, records):
     """Recompute the balance of every record of a meter, in order."""
     found = []
     credits_mp = closed_mp = start_wh = price = register_wh = blocks_wh = 0
+    arrears_mp = share_percent = emergency_mp = balance_mp = 0
     seen = defaultdict(int)
     for record in records:
         kind = record["type"]
-        if kind == "credit":
-            credits_mp += record["amount_mp"]
+        if "id" in record:
             seen[record["id"]] += 1
+        if kind == "credit" and record["kind"] == "recharge":
+            # It pays emergency credit taken, then the arrears' share of the rest, then credit.
+            before_mp = credits_mp - closed_mp - (record["import_wh"] - start_wh) * price
+            taken_mp = min(record["amount_mp"], emergency_mp, max(0, -before_mp))
+            share_mp = ((record["amount_mp"] - taken_mp) * share_percent + 50) // 100
+            share_mp = min(arrears_mp, share_mp)
+            arrears_mp -= share_mp
+            credits_mp += record["amount_mp"] - share_mp
+            if before_mp + record["amount_mp"] - share_mp > 0:
+                emergency_mp = 0
+        elif kind == "credit":
+            credits_mp += record["amount_mp"]
+        elif kind == "arrears":
+            arrears_mp += record["amount_mp"]
+            share_percent = record["share_percent"]
+        elif kind == "emergency":
+            emergency_mp = record["limit_mp"]
         elif kind == "period":
             closed_mp += (record["end_wh"] - start_wh) * price
             start_wh = record["end_wh"]
@@ -197,7 +214,7 @@ def judge_ledger(meter, records):
             break  # every later one would say the same
     for id_, times in seen.items():
         if times > 1:
-            found.append(Violation("once", meter, f"{id_} was credited {times} times"))
+            found.append(Violation("once", meter, f"{id_} was decided {times} times"))
     return found
 
 

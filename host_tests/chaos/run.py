@@ -19,6 +19,7 @@ import httpx
 from boards.emulated.board import BoardError
 from demo.households import JBVNL_URBAN, RUPEE_MP, Household, slabs
 from demo.world import WorldError
+from gateway.backup import back_up, restore
 from host_tests.chaos import faults
 from host_tests.chaos.faults import HOUR_MS, MINUTE_MS, SECOND_MS
 from host_tests.chaos.judge import (
@@ -29,11 +30,15 @@ from host_tests.chaos.judge import (
     judge_recharges,
     judge_records,
 )
+from host_tests.chaos.network import UNHURT
 from host_tests.chaos.world import ChaosWorld
 from host_tests.fakes.meter import FakeMeter
 from host_tests.fakes.worlds import records_on_flash
 
 START_MS = 1_769_625_000_000  # Thursday 2026-01-29 00:00 in India: a month ends within a run
+# More than a chip leaves: a run is about accounts, and the emulator's own lines are taken from the
+# same heap. How much is free is for host_tests/vm/test_heap.py; --heap-kb 110 is a chip's.
+HEAP_KB = 160
 SAMPLE_MS = 20_000
 LIVE_S = 600
 VOLTAGE = 230
@@ -95,11 +100,10 @@ def _share(count, table):
 class Run:
     """A run in `folder`. `go()` returns the violations; `table()` the counts as text."""
 
-    def __init__(self, seed, recharges, count, folder, only=(), meters=3, say=print):
+    def __init__(self, seed, recharges, count, folder, only=(), meters=3, heap_kb=HEAP_KB):
         self.seed = seed
         self.folder = folder
         self.wanted = recharges, count
-        self.say = say
         self.plan = Plan(seed, recharges, count, only)
         self.meters = [f"BJ-CHAOS-{n}" for n in range(1, meters + 1)]
         self.currents = CURRENTS_A
@@ -118,13 +122,15 @@ class Run:
             )
             for n, meter in enumerate(self.meters, 1)
         ]
-        self.world = ChaosWorld(folder, households, START_MS, lambda text: None, self._watch)
+        self.world = ChaosWorld(folder, households, START_MS, self._watch, heap_kb)
         self.step = 0
         self.step_name = ""
         self.faults = Counter()
         self.operations = Counter()
         self.notes = Counter()
-        self.requests = {}  # Idempotency-Key: Request
+        self.requests = {}  # Idempotency-Key: Request, of recharges
+        self.orders = {}  # the same of other orders
+        self.backups = []  # (file, the keys that had an answer before it)
         self.brown = {}
         self._lines = {}  # of each meter's console, printed before the quiet end
         self.floods = {}  # meter: FakeMeter that has left
@@ -162,8 +168,10 @@ class Run:
                     self.found.append(Violation("processes", "", str(error)))
                 finally:
                     self.simulated_s = (self.world.conductor.now_ms() - START_MS) // 1000
-                    self.world.stop()
+                    left = self.world.stop()
                     self._http.close()
+                    if left:
+                        self.found.append(Violation("processes", "", f"left behind: {left}"))
         finally:
             self.took_s = time.monotonic() - began_s
         return self.found
@@ -172,6 +180,7 @@ class Run:
         self.world.start()
         for meter in self.meters:
             self.world.boards[meter].on("power_lost", lambda _, m=meter: self._lost(m))
+        self.back_up()
         recharges, count = self.wanted
         for name, do, pause_ms in self.plan.steps():
             if len(self.requests) >= recharges and self.faults.total() >= count:
@@ -288,7 +297,7 @@ class Run:
     def reset(self, meter):
         board = self.world.boards[meter]
         try:
-            seen = board.look()
+            seen = board.command("energy")
         except BoardError:
             return False
         board.reset()
@@ -387,22 +396,57 @@ class Run:
         acknowledged by nobody but the broker."""
         if not self.world.gateway_up or self._disk_full:
             return False
-        meter = f"BJ-FLOOD-{next(self._keys)}"
+        meter = f"{UNHURT}{next(self._keys)}"
         body = {"id": meter, "consumer": "A flood", "tariff": JBVNL_URBAN}
         answer = self.api("POST", "/api/meters", body)
         if answer is None:
             return False
+        if answer.status_code != 201:
+            return False
         fake = FakeMeter(answer.json())
-        fake.connect()
+        fake.send_records = False
+        try:
+            fake.connect()
+        except AssertionError:
+            fake.close()
+            return False  # the broker was down
         self.world.stop_gateway()
-        sent = []
         for _ in range(count):
-            sent.append(fake.send_up([fake.block(1)]))
-        for message in sent:
+            fake.block(1)
+        for message in [fake.send_up([record]) for record in fake.journal]:
             message.wait_for_publish(FLOOD_LIMIT_S)
         fake.close()
         self._continue_gateway()
+        # The broker has them in memory alone: a kill of it now would lose them by right.
+        end_s = time.monotonic() + FLOOD_LIMIT_S
+        while time.monotonic() < end_s:
+            answer = self.api("GET", f"/api/meters/{meter}")
+            if answer is not None and answer.json()["records"] == len(fake.journal):
+                break
+            time.sleep(0.1)
         self.floods[meter] = fake
+        self.backups.clear()  # this meter sends nothing again
+        return True
+
+    def back_up(self):
+        """A backup of the gateway's database, as `bijli backup` makes it."""
+        file = self.folder / f"backup-{self.step}"
+        back_up(self.folder / "gateway", file)
+        asked = {**self.requests, **self.orders}
+        self.backups.append((file, {key for key, request in asked.items() if request.id}))
+
+    def restore_backup(self, which, away_ms):
+        """As `bijli restore`; then whoever asked for something since asks again."""
+        if not self.world.gateway_up or not self.backups:
+            return False
+        file, known = self.backups[int(which * len(self.backups))]
+        self.world.strike_gateway(True)
+        self._bury_gateway(away_ms)
+        restore(self.folder / "gateway", file, None, self.world.now_ms)
+        self.world.settle_disk()
+        for key, request in {**self.requests, **self.orders}.items():
+            if request.id and key not in known:
+                self.later(away_ms + MINUTE_MS, lambda key=key: self._ask(key))
         return True
 
     def step_gateway_clock(self, ahead_ms, ms):
@@ -461,16 +505,36 @@ class Run:
 
     def recharge(self, meter, amount_mp):
         key = f"chaos-{self.seed}-{next(self._keys)}"
-        self.requests[key] = Request(meter, amount_mp)
+        self.requests[key] = Request(meter, amount_mp, "recharges", {"amount_mp": amount_mp})
+        self._ask(key)
+        return key
+
+    def order(self, meter, kind, members):
+        key = f"chaos-{self.seed}-{next(self._keys)}"
+        self.orders[key] = Request(meter, 0, "orders", {"kind": kind, **members})
         self._ask(key)
 
+    def disconnect(self, meter, ms):
+        expires_utc_s = (self.world.now_ms + 2 * HOUR_MS) // 1000
+        members = {"state": "disconnected", "expires_utc_s": expires_utc_s}
+        self.order(meter, "relay", members)
+        self.later(ms, lambda: self.order(meter, "relay", {"state": "connected"}))
+
+    def resend(self, meter, part):
+        for (whose, store), seq in list(self.witness.acked.items()):
+            if whose == meter:
+                self.order(meter, "resend", {"store": store, "seq": int(part * seq)})
+
     def _ask(self, key):
-        request = self.requests[key]
-        body = {"amount_mp": request.amount_mp}
-        answer = self.api("POST", f"/api/meters/{request.meter}/recharges", body, key)
+        """Ask for a recharge or an order; again and again, under one key, until it is answered."""
+        request = self.requests.get(key) or self.orders[key]
+        answer = self.api("POST", f"/api/meters/{request.meter}/{request.path}", request.body, key)
         if answer is None or answer.status_code >= 500:
             self.notes["requests tried again"] += 1
             self.later(MINUTE_MS, lambda: self._ask(key))
+            return
+        if "expires_utc_s" in request.body and answer.status_code == 422:
+            del self.orders[key]  # nobody answered until it was too late
             return
         if answer.status_code != 201:
             raise Violation("agreed", request.meter, f"refused: {answer.text}")
@@ -489,9 +553,7 @@ class Run:
             raise Violation("agreed", "BJ-NOBODY", f"{answer.status_code} for an unknown meter")
 
     def cancel(self, meter, amount_mp):
-        key = f"chaos-{self.seed}-{next(self._keys)}"
-        self.requests[key] = Request(meter, amount_mp)
-        self._ask(key)
+        key = self.recharge(meter, amount_mp)
         if self.requests[key].id:
             self.api("DELETE", f"/api/recharges/{self.requests[key].id}")
 
@@ -551,8 +613,9 @@ class Run:
             return ["the gateway does not answer"]
         health = answer.json()
         self.health = health
-        if health["orders_open"]:
-            left.append(f"{health['orders_open']} orders open")
+        for meter in self.meters:  # an order for a flood, which will not come again, may wait
+            if orders := self.world.get(f"/api/meters/{meter}")["open_orders"]:
+                left.append(f"{meter}: {orders} orders open")
         for stream, count in health["upstream"]["backlog"].items():
             if count:
                 left.append(f"{count} {stream} not at the utility")
@@ -561,7 +624,8 @@ class Run:
             said = [line for line in board.lines()[-new:] if new and " status " in line]
             if not said or " link=up waiting=0" not in said[-1]:
                 left.append(f"{meter}: {said[-1] if said else 'says nothing'}")
-        left += [f"{k} has no answer" for k, r in self.requests.items() if r.id is None]
+        asked = {**self.requests, **self.orders}
+        left += [f"{key} has no answer" for key, request in asked.items() if request.id is None]
         return left
 
     def _judge(self):
@@ -668,11 +732,13 @@ class Run:
 
 
 class Request:
-    """A recharge that somebody asked for. `id` None: the gateway has not answered yet."""
+    """A recharge or an order that was asked for. `id` None: the gateway has not answered yet."""
 
-    def __init__(self, meter, amount_mp):
+    def __init__(self, meter, amount_mp, path, body):
         self.meter = meter
         self.amount_mp = amount_mp
+        self.path = path
+        self.body = body
         self.id = None
 
 

@@ -22,11 +22,11 @@ STORE = "9f3a01bc"
 @pytest.mark.timeout(300)
 def test_a_short_run(tmp_path):
     need(locate.mosquitto)
-    run = Run(20, 40, 40, tmp_path / "run", say=lambda line: None)
+    run = Run(20, 30, 30, tmp_path / "run")
     found = run.go()
     assert not found, "\n".join([*map(str, found), run.table(), *run.near(found[0])])
-    assert run.faults.total() >= 40
-    assert len(run.requests) >= 40
+    assert run.faults.total() >= 30
+    assert len(run.requests) >= 30
 
 
 # --- the plan ------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ def test_a_long_plan_has_every_fault_and_operation_often():
     names = [name for name, _, _ in itertools.islice(Plan(1, 1_000, 1_000).steps(), 2_200)]
     assert names.count("recharge") == 1_000
     for name in (*faults.FAULTS, *faults.OPERATIONS):
-        assert names.count(name) >= 4, name
+        assert names.count(name) >= 3, name
 
 
 def test_a_plan_of_some_faults_has_no_others():

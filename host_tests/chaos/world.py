@@ -56,8 +56,16 @@ class ChaosWorld(World):
 
     modules = {"gateway": "host_tests.chaos.gateway_process"}
 
-    def __init__(self, folder, households, start_ms, say, watch):
-        super().__init__(folder, households, start_ms, None, say, hold_cap_s=HOLD_CAP_S)
+    def __init__(self, folder, households, start_ms, watch, heap_kb):
+        super().__init__(
+            folder,
+            households,
+            start_ms,
+            None,
+            lambda text: None,
+            hold_cap_s=HOLD_CAP_S,
+            heap_kb=heap_kb,
+        )
         self._behind = _quiet_port()
         self.network = Network(self._behind, watch)
         self.broker_port = self.network.port
@@ -91,20 +99,29 @@ class ChaosWorld(World):
         self.network.start(self.clock)
 
     def stop(self):
-        """End everything; the network and the door too."""
+        """End everything; the network and the door too. Returns the ids of processes left over."""
         if self.gateway_stopped:
             self.continue_gateway()
+        pids = [process.pid for process in self.process.values()]
+        pids += [child for pid in pids for child in _children(pid)]
         super().stop()
         self.network.close()
         self.door.close()
         if hasattr(self, "_watcher"):
             self._watcher.close()
+        return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
     def start(self):
         """Start everything; what the gateway has written until then the kernel has written back."""
         super().start()
+        self.settle_disk()
+
+    def settle_disk(self):
+        """What the gateway's database has in its files now is safe from a power cut."""
         for name in ("gateway.sqlite", "gateway.sqlite-wal"):
-            shutil.copyfile(self.folder / "gateway" / name, self.disk / name)
+            (self.disk / name).unlink(missing_ok=True)
+            if (self.folder / "gateway" / name).exists():
+                shutil.copyfile(self.folder / "gateway" / name, self.disk / name)
 
     def _run(self, name, *arguments):
         process = super()._run(name, *arguments)
@@ -231,7 +248,7 @@ class ChaosWorld(World):
         """Cut a meter's power; what it has consumed is known. False if it has none already."""
         board = self.boards[meter]
         try:
-            seen = board.look()
+            seen = board.command("energy")
         except BoardError:
             return False
         if not board.powered:
