@@ -7,9 +7,10 @@ host_tests/unit/test_credentials.py.
 
 import binascii
 import hashlib
+import json
 
 from firmware.core import events
-from firmware.core.sealing import next_key
+from firmware.core.sealing import SALT_BYTES, SealError, next_key, unseal
 from firmware.link import codec
 from firmware.link.rotation import Rotation
 
@@ -92,6 +93,30 @@ def new_key(credentials, salt):
     new = next_key(key, salt)
     _write(credentials, key=_hex(key), next=_hex(new))
     credentials.keys = [key, new]
+
+
+def take_key(credentials, order):
+    """Executes a `key` order; CodecError for a wrong member, before anything is written."""
+    try:
+        salt = binascii.unhexlify(order.get("salt"))
+    except (ValueError, TypeError):
+        salt = b""
+    if len(salt) != SALT_BYTES:
+        raise codec.CodecError("salt", "must be 64 hex digits")
+    new_key(credentials, salt)
+
+
+def take_link(credentials, order):
+    """Executes a `link` order; CodecError or ConfigError for a wrong member."""
+    try:
+        document = json.loads(unseal(credentials.keys[0], order.get("sealed")))
+    except SealError as error:
+        raise codec.CodecError("sealed", str(error))
+    except (ValueError, RuntimeError, TypeError, OverflowError):
+        raise codec.CodecError("sealed", "must hold JSON")
+    from firmware.core.settings import merge_link  # brings the checks of the configuration along
+
+    try_link(credentials, merge_link(document, link_in_force(credentials)))
 
 
 def key_works(credentials):

@@ -7,6 +7,8 @@ Invariants
 docs/SPEC.md sections 2.7, 2.8 and 5.8. Tests: host_tests/unit/test_credentials.py.
 """
 
+import gc
+
 from firmware.core.shim import forget
 from firmware.link import codec
 
@@ -28,6 +30,7 @@ class Credentials:
 
     def change(self, what, *arguments):
         """Calls a function of changes.py; its code is in the heap only meanwhile."""
+        gc.collect()
         from firmware import changes
 
         try:
@@ -37,6 +40,8 @@ class Credentials:
                 "firmware.changes",
                 "firmware.link.rotation",
                 "firmware.core.sealing",
+                "firmware.core.settings",
+                "firmware.core.config",
                 "firmware.storage.slots",
             )
 

@@ -5,12 +5,7 @@ is then accepted whatever the time is. docs/SPEC.md section 2.4 is the prose. Te
 host_tests/unit/test_orders.py.
 """
 
-import binascii
-import json
-
 from firmware.core.records import LEDGER_LOST
-from firmware.core.sealing import SALT_BYTES, SealError, unseal
-from firmware.core.settings import check_settings, merge_link
 from firmware.core.shim import const
 from firmware.core.wallclock import PLAUSIBLE_UTC_S
 from firmware.credit import tariff as tariffs
@@ -39,7 +34,7 @@ def decide(meter, order):
     written.
     """
     kind = _KINDS.get(order["kind"])
-    if kind is None or (kind in (_key, _link) and meter.credentials.slots is None):
+    if kind is None:
         return "unsupported", False
     return kind(meter, order)
 
@@ -70,6 +65,8 @@ def _tariff(meter, order):
 
 
 def _settings(meter, order):
+    from firmware.core.settings import check_settings
+
     document = check_settings(order.get("document"), meter.config)
     refusal = _refusal(meter, order)
     if refusal:
@@ -149,30 +146,6 @@ def _resend(meter, order):
     return "accepted", False
 
 
-def _key(meter, order):
-    try:
-        salt = binascii.unhexlify(order.get("salt"))
-    except (ValueError, TypeError):
-        salt = b""
-    if len(salt) != SALT_BYTES:
-        raise codec.CodecError("salt", "must be 64 hex digits")
-    meter.credentials.change("new_key", salt)
-    return "accepted", False
-
-
-def _link(meter, order):
-    credentials = meter.credentials
-    try:
-        document = json.loads(unseal(credentials.keys[0], order.get("sealed")))
-    except SealError as error:
-        raise codec.CodecError("sealed", str(error))
-    except (ValueError, RuntimeError, TypeError, OverflowError):
-        raise codec.CodecError("sealed", "must hold JSON")
-    link = merge_link(document, credentials.change("link_in_force"))
-    credentials.change("try_link", link)
-    return "accepted", False
-
-
 _KINDS = {
     "tariff": _tariff,
     "settings": _settings,
@@ -182,6 +155,4 @@ _KINDS = {
     "clock": _clock,
     "resync": _resync,
     "resend": _resend,
-    "key": _key,
-    "link": _link,
 }

@@ -6,32 +6,28 @@ boards/README.md); the rules are in meter.py and below. Nothing here decides abo
 
 import asyncio
 import gc
-import json
-import os
 import sys
 import time
 
 from firmware import VERSION
 from firmware.core.errors import ConfigError
 from firmware.core.shim import const, forget
-from firmware.core.wallclock import WallClock
 from firmware.credit.tariff import TariffError
 from firmware.link.codec import CodecError
-from firmware.link.uplink import Uplink
-from firmware.meter import CHECKPOINT_FORMAT, Meter
 from firmware.metering.ina219 import INA219, ConfigurationLost
-from firmware.relay.driver import PULSE_MS, RelayDriver
-from firmware.storage.journal import Journal
+from firmware.relay.driver import PULSE_MS
+from firmware.storage.errors import StorageError
 
-CONFIG_PATH = "/config.json"
-DATA_FOLDER = "/data"
-KEEP_FOLDER = "/keep"
+KEPT_FOLDER = "/keep"
 
 _WATCHDOG_MS = const(8000)
 # A person at the prompt, or mpremote, gets this long before the meter restarts by itself.
 _SERVICE_MS = const(600000)
 # A meter that cannot start tries again after so long; until then a person can look into it.
 _START_AGAIN_S = const(60)
+# A link that fails by itself is begun anew after so long, doubled each time.
+_LINK_AGAIN_MIN_S = const(10)
+_LINK_AGAIN_MAX_S = const(3600)
 _VERIFY_EVERY = const(10)
 # Less than what is free, else only a full heap is collected: with 16 kB the longest free piece a
 # day later was 0.4 to 0.7 kB, with 4 kB 2 to 2.9 kB; without the collection each minute 1.6 kB.
@@ -42,21 +38,40 @@ _CONFIGURATION_LOST = const(2)
 _OVERFLOW = const(3)
 
 
-def load_config(path):
-    """The configuration in a file; ConfigError also for a missing file or one that is not JSON."""
-    try:
-        with open(path) as file:
-            values = json.load(file)
-    except OSError as error:
-        raise ConfigError(path, "cannot be read, errno %s" % error.errno)
-    except (ValueError, MemoryError):
-        raise ConfigError(path, "must be JSON")
-    from firmware.core import config  # needed at the start only
+class Wires:
+    """What connects the parts of a running meter; `begin.begin` puts them in."""
 
-    try:
-        return config.values_of(values)
-    finally:
-        forget("firmware.core.config")
+    def __init__(self, board):
+        self._board = board
+        self.operating = asyncio.Event()  # the relay has begun to move
+        self.meter = None
+        self.uplink = None
+
+    def changed(self):
+        """There is a new record."""
+        if self.uplink is not None:
+            self.uplink.wake()
+
+    def set_time(self, utc_ms, round_trip_ms):
+        """Sets the time, as Meter.set_time, and that of the board's clock chip."""
+        if self.meter.set_time(utc_ms, round_trip_ms):
+            try:
+                self._board.rtc.set_utc_s(utc_ms // 1000)
+            except OSError:
+                self.meter.log("the clock chip does not answer, the time was not written to it")
+            self._board.assume_utc_s(self.meter.least_utc_s())
+
+    def secrets(self):
+        """What orders have changed of keys and link settings."""
+        from firmware.storage.slots import Slots  # rarely needed
+
+        return Slots(KEPT_FOLDER, "secrets")
+
+    def forget_fault(self):
+        """The fault before this boot has its record."""
+        from firmware.storage import faults
+
+        faults.forget(self._board.nvs)
 
 
 def run():
@@ -75,102 +90,64 @@ def run():
             board.reset_cause,
         )
     )
+    wires = Wires(board)
     try:
-        config = load_config(CONFIG_PATH)
-        meter, uplink, operating = _assemble(board, config)
+        from firmware import begin
+
+        begin.begin(board, wires)
+        del begin
+        forget(
+            "firmware.begin",
+            "firmware.core.config",
+            "firmware.storage.faults",
+            "firmware.storage.slots",
+        )
     except (ConfigError, TariffError, CodecError) as error:
         print("no meter: %s" % error)
         return
     except Exception as error:
-        _note_fault(board, error)
+        _keep_fault(board, error, 0, 0)
         print("no start, tries again in %d s" % _START_AGAIN_S)
         time.sleep(_START_AGAIN_S)
         board.reset()
+    meter = wires.meter
     gc.threshold(_COLLECT_EVERY_BYTES)
-    watchdog = board.watchdog(max(_WATCHDOG_MS, 3 * config.sample_period_ms))
+    watchdog = board.watchdog(max(_WATCHDOG_MS, 3 * meter.config.sample_period_ms))
     try:
-        asyncio.run(_run(board, meter, uplink, operating, watchdog))
+        asyncio.run(_run(board, meter, wires.uplink, wires.operating, watchdog))
     except KeyboardInterrupt:
         board.watchdog(_SERVICE_MS)
+        meter.stop()
         meter.log("stopped at the console, restarts by itself after 10 minutes")
         raise
     except Exception as error:
-        _note_fault(board, error)
+        _keep_fault(board, error, meter.clock.up_s(), meter.clock.utc_s() or 0)
+        meter.stop()
         board.reset()
 
 
-def _note_fault(board, error):
-    sys.print_exception(error)
-    board.nvs.set_i32("fault", 1)
-    board.nvs.commit()
+def _keep_fault(board, error, up_s, utc_s):
+    """Shows an exception and keeps it over the restart."""
+    kind, place = _describe(error)
+    from firmware.storage import faults
 
-
-def _secrets():
-    from firmware.storage.slots import Slots  # rarely needed
-
-    return Slots(KEEP_FOLDER, "secrets")
-
-
-def _assemble(board, config):
-    clock = WallClock(time.ticks_ms, board.nvs)
-    operating = asyncio.Event()
-    uplink = None
-
-    def changed():
-        if uplink is not None:
-            uplink.wake()
-
-    relay = RelayDriver(
-        board.relay_kind, board.relay_close, board.relay_open, board.aux_contact, operating.set
-    )
-    meter = Meter(
-        config,
-        Journal(DATA_FOLDER, CHECKPOINT_FORMAT),
-        clock,
-        relay,
-        board.nvs,
-        board.shunt_uohm,
-        print,
-        changed,
-        _secrets,
-    )
     try:
-        meter.start(board.reset_cause, _rtc_utc_s(board.rtc), _take_fault(board.nvs))
-    except Exception:
-        time.sleep_ms(PULSE_MS)  # the contact may be on its way, and nobody else ends that
-        relay.finish()
-        raise
-
-    def set_time(utc_ms, round_trip_ms):
-        if meter.set_time(utc_ms, round_trip_ms):
-            try:
-                board.rtc.set_utc_s(utc_ms // 1000)
-            except OSError:
-                meter.log("the clock chip does not answer, the time was not written to it")
-            board.assume_utc_s(meter.least_utc_s())
-
-    board.assume_utc_s(meter.least_utc_s())
-    uplink = Uplink(config, meter, set_time, board.wlan, board.answer, os.urandom)
-    return meter, uplink, operating
+        faults.keep(board.nvs, kind, place, up_s, utc_s)
+    except OSError as refused:
+        print("the fault cannot be kept, errno %s" % refused.errno)
 
 
-def _rtc_utc_s(rtc):
-    """The time of the board's clock; None, as if lost, if the chip does not answer."""
+def _describe(error):
+    """(name of the type, `file:line`) of an exception, which is shown."""
     try:
-        return rtc.utc_s()
-    except OSError:
-        return None
+        from firmware.core import trace
 
-
-def _take_fault(nvs):
-    try:
-        fault = nvs.get_i32("fault")
-    except OSError:
-        return False  # never written
-    if fault:
-        nvs.set_i32("fault", 0)
-        nvs.commit()
-    return fault != 0
+        shown = trace.text(error)
+        print(shown)
+        return type(error).__name__, trace.place(shown)
+    except MemoryError:
+        sys.print_exception(error)
+        return type(error).__name__, "unknown"
 
 
 async def _run(board, meter, uplink, operating, watchdog):
@@ -178,8 +155,27 @@ async def _run(board, meter, uplink, operating, watchdog):
     await asyncio.gather(
         _sample(board, meter, sensor, uplink, watchdog),
         _finish_operations(meter, operating),
-        uplink.run(),
+        _keep_linked(meter, uplink),
     )
+
+
+async def _keep_linked(meter, uplink):
+    """Runs the link; one that fails is begun anew, later each time, and the sampling goes on."""
+    pause_s = _LINK_AGAIN_MIN_S
+    while True:
+        began_s = meter.clock.up_s()
+        try:
+            await uplink.run()
+        except StorageError as error:
+            meter.storage_failed(error)
+        except Exception as error:
+            kind, place = _describe(error)
+            meter.attempt(meter.fault, kind, place, meter.clock.up_s(), meter.clock.utc_s() or 0)
+        gc.collect()
+        if meter.clock.up_s() - began_s > _LINK_AGAIN_MAX_S:
+            pause_s = _LINK_AGAIN_MIN_S
+        await asyncio.sleep(pause_s)
+        pause_s = min(_LINK_AGAIN_MAX_S, 2 * pause_s)
 
 
 async def _finish_operations(meter, operating):

@@ -2,7 +2,7 @@
 
 Invariants
   - Persist, then act, then report: a decision is a journal record before the contact moves and
-    before anybody is told. Recovery applies the same records by the same method (`_apply`).
+    before anybody is told. Recovery applies the same records by the same method (`apply`).
   - The register only grows; the balance is a function of ledger, register and tariff.
   - Doubt never cuts: not an unknown time, not a broken sensor, not a restart.
 
@@ -14,7 +14,7 @@ from firmware import VERSION
 from firmware.console import text
 from firmware.core import civil, events
 from firmware.core.records import LEDGER, LEDGER_LOST
-from firmware.core.shim import const
+from firmware.core.shim import const, forget
 from firmware.core.wallclock import PLAUSIBLE_UTC_S, STEP_MS
 from firmware.credentials import Credentials
 from firmware.credit import tariff as tariffs
@@ -26,6 +26,7 @@ from firmware.metering.scale import bus_gain, shunt_gain
 from firmware.orders import Orders
 from firmware.relay import rules
 from firmware.storage import floors
+from firmware.storage.errors import StorageError
 from firmware.storage.floors import Floors
 
 CHECKPOINT_FORMAT = "<QIiI"  # import_wh, remainder_half_mj, grace_left_s, utc_s
@@ -37,8 +38,13 @@ _BLOCK_S = const(1800)
 _SENSOR_FAULT_MS = const(5000)
 _CONTACT_RETRY_MS = const(60000)
 _TIME_STEP_MAX_S = const(86400)
-_OFF_CREDIBLE_S = const(34560000)  # 400 days without power; beyond, doubt the clock chip
-_RTC_BACK_MAX_S = const(86400)  # as far as the gateway may correct it
+_RETRY_MS = const(60000)
+_ENOMEM = const(12)
+_NO_MEMORY_MAX_MS = const(600000)  # then a restart makes the heap whole again
+_HELD_BLOCKS_MAX = const(8)
+# Events that only tell: so many at once, then one each so often. A loose plug must not fill a log.
+_NOTES_MAX = const(300)
+_NOTE_MS = const(900000)
 
 
 class Meter:
@@ -57,11 +63,11 @@ class Meter:
         self.journal = journal
         self.clock = clock
         self._relay = relay
-        self._floors = Floors(nvs)
+        self.floors = Floors(nvs)
         self._log = log
         self._changed = changed
         # Parsed before anything is touched: a wrong tariff must not leave a half-opened account.
-        self._first_tariff = tariffs.parse(codec.check_document(config.tariff))
+        self.first_tariff = tariffs.parse(codec.check_document(config.tariff))
         self.account = Account()
         self.energy = EnergyRegister(
             bus_gain(config.voltage_ratio_x1000),
@@ -79,100 +85,75 @@ class Meter:
         self._undated_told = False
         self._settings = {}  # by order; they win over the configuration
         self.orders = Orders(self)
-        self.credentials = Credentials(config, slots, nvs, self._event)
         self.service = ""  # or LEDGER_LOST: somebody must come
-        self._last_utc_s = 0
+        self.queue = []  # (function, arguments) that write and wait for the flash
+        self._refused = None  # errno of a flash that takes no writes; None: it takes them
+        self._refused_up_ms = 0  # since when, when next to be tried
+        self._retry_up_ms = 0
+        self._refusal_told = False
+        self._trying = False
+        self._lost_blocks = 0
+        self._floors_behind = False
+        self._applying = False  # a record is on flash and not yet in the state
+        self._closed_early = False  # for a recharge on flash, before its own record is
+        self._notes_left = _NOTES_MAX
+        self._notes_up_ms = 0
+        self.credentials = Credentials(config, slots, nvs, self._note)
+        self.last_utc_s = 0
         self._closed_minute = 0
         self._block_start_utc_s = 0
         self._block_start_wh = 0
         self._again_utc_s = 0  # half hour that the clock goes through for a second time; 0: none
+        self._month_wh = 0  # register at the end of a month whose period waits to be closed
         self._time_refused = False
         self._committed_wh = 0
         self._checkpoint_up_ms = 0
         self._contact_up_ms = None
         self._contact_told = None
         self._sensor_failed_ms = 0
-        self._sensor_fault = False
+        self._sensor_fault = 0
+        self._sensor_told = 0
+        self._gap_ms = 0  # not told yet
         self._balance_key = None
         self._balance_mp = 0
 
     # --- start -----------------------------------------------------------------------------
 
-    def start(self, cause, rtc_utc_s, faulted=False):
-        """Recovers the state from flash, writes the boot record and restores the contact.
+    def start(self, cause, rtc_utc_s, fault=None, written=None, told=()):
+        """Recovers the state from flash, restores the contact and writes the boot record.
 
         cause: reset cause of the board contract; rtc_utc_s: time of the board's clock or None;
-        faulted: the boot before ended in an unhandled exception.
+        fault: (kind, place, up s, UTC s) of an exception that ended an earlier boot or None;
+        written: called when its record is on flash; told: (code, detail) of further events.
         """
-        journal = self.journal
-        snapshot, checkpoint, records = journal.open(self._floors.store_id())
-        if snapshot:
-            self._restore(snapshot)
-        for record in records:
-            if checkpoint and record["seq"] > journal.checkpoint_seq:
-                self._take_checkpoint(checkpoint)
-                checkpoint = None
-            self._apply(record)
-        if checkpoint:
-            self._take_checkpoint(checkpoint)
-        missing = self._take_floors()
-        if rtc_utc_s is not None and self._is_credible(rtc_utc_s):
-            self.clock.set_utc_ms(rtc_utc_s * 1000)
-        # Before anything is written: a flash that refuses must not keep the supply off.
+        from firmware import start
+
+        try:
+            start.start(self, cause, rtc_utc_s, fault, written, told)
+        finally:
+            forget("firmware.start")
+
+    def restore_contact(self):
+        """Puts the contact where the state says; does not write."""
         if self._relay.contact() != self._contact:
             self._relay.operate(self._contact)
         self._contact_told = self._contact
-        opened = journal.find_order("opening")
-        off_s = self._off_s()
-        journal.begin_boot()
-        if missing and not self.service:
-            # Before any other record, which could hide that it is so.
-            self._event(events.LEDGER_LOST, missing)
-        self.append("boot", {"cause": cause, "firmware": VERSION, "off_s": off_s})
-        if journal.damaged_bytes:
-            self._event(events.JOURNAL_DAMAGED, journal.damaged_bytes)
-        if faulted:
-            self._event(events.RESTARTED_AFTER_FAULT, 0)
-        if self.account.tariff is None:
-            # In this order, and asked for: power may fail between the two records.
-            if opened is None and not self.service:
-                self.credit("opening", "opening", 0, self.config.opening_balance_mp)
-            self.append("tariff", {"document": self._first_tariff.document})
-        if cause in ("power", "brownout") and snapshot:
-            self._event(events.POWER_RESTORED, off_s)
-        if self.service:
-            if not self._contact and not self.ordered_off:
-                self._switch(False, False, LEDGER_LOST)
-            self.log(
-                "SERVICE: ledger records are missing. The supply is kept on, no recharge is taken. "
-                "The gateway must send a signed resync with the totals of this account."
-            )
-        self._snapshot()
-        self._keep_floors()
 
-    def _take_floors(self):
-        """Raises what was recovered to its floors in NVS; returns how many ledger records are
-        missing, -1 an unknown number."""
-        journal, kept = self.journal, self._floors
-        self.orders.highest = max(self.orders.highest, kept.get(floors.COUNTER))
-        wh = kept.get(floors.WH)
+    def raise_register(self, wh):
+        """The register is at least `wh`, as a second place knows."""
         if wh > self.energy.import_wh:
             self.energy.restore(wh, 0)
             self._block_start_wh = wh
-        if kept.store_id() == journal.store_id:
-            short = kept.get(floors.LEDGER) - journal.ledger_count
-            journal.raise_floors(kept.get(floors.LEDGER), kept.get(floors.SEQ))
-            if short > 0:
-                return short
-            return -1 if journal.ledger_missing else 0
-        erased = journal.formatted and (kept.get(floors.COUNTER) or wh)
-        another = kept.store_id() is not None
-        # Without floors of this journal its end cannot be judged.
-        lost = erased or another or journal.ledger_missing or journal.tail_missing
-        return -1 if lost else 0
 
-    def _keep_floors(self):
-        self._floors.keep(
+    def keep_supplied(self):
+        """Closes a contact that was open for want of credit: the credit is not known any more."""
+        if not self._contact and not self.ordered_off:
+            self._switch(False, False, LEDGER_LOST)
+
+    def keep_floors(self):
+        """Writes to NVS what the journal must at least hold."""
+        self._floors_behind = True
+        self.floors.keep(
             {
                 floors.COUNTER: self.orders.highest,
                 floors.LEDGER: self.journal.ledger_count,
@@ -181,23 +162,7 @@ class Meter:
                 floors.SEQ: self.journal.last_seq,
             }
         )
-
-    def _is_credible(self, rtc_utc_s):
-        """False: the clock chip does not fit what is on flash, so the gateway is to say the time.
-
-        A period closed in a far future would be the last; a wrong hour could open a window.
-        """
-        low, high = PLAUSIBLE_UTC_S
-        if self._last_utc_s:
-            low = max(low, self._last_utc_s - _RTC_BACK_MAX_S)
-            high = min(high, self._last_utc_s + _OFF_CREDIBLE_S)
-        return low <= rtc_utc_s <= high
-
-    def _off_s(self):
-        utc_s = self.clock.utc_s()
-        if utc_s is None or not self._last_utc_s:
-            return -1
-        return max(0, utc_s - self._last_utc_s)
+        self._floors_behind = False
 
     def _state(self):
         return {
@@ -210,14 +175,14 @@ class Meter:
             "settings": self._settings,
             "low_warned": self._low_warned,
             "highest": self.orders.highest,
-            "last_utc_s": self._last_utc_s,
+            "last_utc_s": self.last_utc_s,
             "block_start_utc_s": self._block_start_utc_s,
             "block_start_wh": self._block_start_wh,
             "import_wh": self.energy.import_wh,
             "remainder_half_mj": self.energy.remainder_half_mj,
         }
 
-    def _restore(self, state):
+    def restore(self, state):
         self.account.restore(state["account"])
         self._credit_state = state["credit_state"]
         self._grace_left_s = state["grace_left_s"]
@@ -228,61 +193,78 @@ class Meter:
         self._set(state.get("settings", {}))
         self._low_warned = state["low_warned"]
         self.orders.highest = state["highest"]
-        self._last_utc_s = state["last_utc_s"]
+        self.last_utc_s = state["last_utc_s"]
         self._block_start_utc_s = state["block_start_utc_s"]
         self._block_start_wh = state["block_start_wh"]
         self.energy.restore(state["import_wh"], state["remainder_half_mj"])
 
-    def _take_checkpoint(self, checkpoint):
+    def take_checkpoint(self, checkpoint):
         import_wh, remainder_half_mj, grace_left_s, utc_s = checkpoint
         if import_wh >= self.energy.import_wh:
             self.energy.restore(import_wh, remainder_half_mj)
         self._grace_left_s = grace_left_s
-        self._last_utc_s = max(self._last_utc_s, utc_s)
+        self.last_utc_s = max(self.last_utc_s, utc_s)
 
     # --- records ---------------------------------------------------------------------------
 
-    def append(self, kind, fields):
+    def append(self, kind, fields, utc_s=None, up_s=None):
         """Persists a record, takes it into the state, logs it. Register and balance are filled in
-        unless given."""
-        utc_s = self.clock.utc_s()
-        up_s = self.clock.up_s()
-        wh = self.energy.import_wh
-        if kind != "period" and "import_wh" not in fields:  # a period has registers of its own
+        unless given, and so is the time. Raises StorageError; then nothing has changed."""
+        self._must_be_writable()
+        held = up_s is not None
+        if not held:
+            utc_s = self.clock.utc_s()
+            up_s = self.clock.up_s()
+        wh = fields.get("import_wh", self.energy.import_wh)
+        if kind != "period":  # which has registers of its own
             fields["import_wh"] = wh
         if "balance_mp" not in fields:
             fields["balance_mp"] = self.account.balance_mp(wh)
         self.journal.append(
             kind,
             fields,
-            self._last_utc_s if utc_s is None else utc_s,
+            self.last_utc_s if utc_s is None else utc_s,
             0 if utc_s is None else 1,
             up_s,
         )
         fields["type"] = kind
         fields["utc_s"] = utc_s or 0
         fields["time_valid"] = 0 if utc_s is None else 1
-        self._apply(fields)
+        block = self._block_start_utc_s, self._block_start_wh
+        self._applying = True
+        self.apply(fields)
+        self._applying = False
+        if held:  # a later block has begun since
+            self._block_start_utc_s, self._block_start_wh = block
         if kind in LEDGER or kind == "block":
-            self._keep_floors()
+            # The record is on flash: what follows from it is done; only the answer waits.
+            self.attempt(self.keep_floors)
         self._log_record(fields)
         self._changed()
 
     def _log_record(self, record):
-        self.log(text.record_line(record, self.config.utc_offset_s))
+        try:
+            from firmware.console import lines
+
+            line = lines.record_line(record, self.config.utc_offset_s)
+        except MemoryError:  # the record is on flash; only its words are not
+            line = "record %s" % record["type"]
+        finally:
+            forget("firmware.console.lines")
+        self.log(line)
 
     def log(self, line):
         """Writes one line to the serial log, with the time in front."""
         stamp = text.when(self.clock.utc_s(), self.config.utc_offset_s, self.clock.up_s())
         self._log(stamp + " " + line)
 
-    def _apply(self, record):
+    def apply(self, record):
         """What a record means for the state: live after it is written, and at recovery."""
         kind = record["type"]
         self.account.apply(record)
         self._balance_key = None
         if record["utc_s"]:
-            self._last_utc_s = record["utc_s"]
+            self.last_utc_s = record["utc_s"]
         # Every record with a register has persisted that register.
         wh = record.get("import_wh", 0)
         if wh > self.energy.import_wh:
@@ -335,7 +317,7 @@ class Meter:
             self._credit_state = rules.IN_CREDIT
             self._grace_left_s = self.config.grace_s
 
-    def _event(self, code, detail):
+    def event(self, code, detail):
         self.append(
             "event",
             {
@@ -345,6 +327,25 @@ class Meter:
                 "current_ma": self.energy.current_ua // 1000,
             },
         )
+
+    def fault(self, kind, place, at_up_s, at_utc_s):
+        """Persists an unhandled exception of an earlier moment."""
+        self.append(
+            "fault", {"kind": kind, "place": place, "at_up_s": at_up_s, "at_utc_s": at_utc_s}
+        )
+
+    def _note(self, code, detail):
+        """Writes an event that tells and changes nothing. False: not now, as there were too many or
+        the flash refuses."""
+        up_ms = self.clock.up_ms()
+        new = (up_ms - self._notes_up_ms) // _NOTE_MS
+        if new:
+            self._notes_up_ms += new * _NOTE_MS
+            self._notes_left = min(_NOTES_MAX, self._notes_left + new)
+        if not self._notes_left or not self.attempt(self.event, code, detail):
+            return False
+        self._notes_left -= 1
+        return True
 
     def credit(self, kind, entry_id, counter, amount_mp):
         """Persists a ledger entry of `amount_mp` (signed)."""
@@ -362,20 +363,23 @@ class Meter:
             },
         )
 
-    def _snapshot(self):
+    def snapshot(self):
+        """Persists the whole state."""
+        self._must_be_writable()
         self.journal.snapshot(self._state())
         self._checkpointed()
 
     def _checkpoint(self):
+        self._must_be_writable()
         if self.journal.snapshot_due:
-            self._snapshot()
+            self.snapshot()
             return
         self.journal.checkpoint(
             (
                 self.energy.import_wh,
                 self.energy.remainder_half_mj,
                 self._grace_left_s,
-                self._last_utc_s,
+                self.last_utc_s,
             )
         )
         self._checkpointed()
@@ -384,20 +388,106 @@ class Meter:
         self._committed_wh = self.energy.import_wh
         self._checkpoint_up_ms = self.clock.up_ms()
 
+    def stop(self):
+        """Persists the register before a restart that somebody wants, if the flash takes it."""
+        if not self._applying:
+            self.attempt(self._checkpoint)
+
+    # --- a flash that refuses ----------------------------------------------------------------
+
+    def attempt(self, function, *arguments):
+        """Calls what writes; False if the flash refused: then metering goes on in memory."""
+        try:
+            function(*arguments)
+            return True
+        except (StorageError, MemoryError) as error:
+            self.storage_failed(error)
+            return False
+
+    def storage_failed(self, error):
+        """Begins or prolongs the state in which nothing is written."""
+        if self._applying:
+            raise error  # flash and state differ: only a restart makes them one again
+        up_ms = self.clock.up_ms()
+        no_memory = isinstance(error, MemoryError)
+        if self._refused is None:
+            self._refused = _ENOMEM if no_memory else error.errno
+            self._refused_up_ms = up_ms
+            self._retry_up_ms = up_ms + _RETRY_MS
+            self._refusal_told = False
+            self.log(
+                "SERVICE: flash refuses writes (%s). Metering goes on in memory, no order is "
+                "answered; tried again each minute." % error
+            )
+        elif no_memory and up_ms - self._refused_up_ms > _NO_MEMORY_MAX_MS:
+            raise error
+
+    def _must_be_writable(self):
+        if self._applying:
+            raise RuntimeError("a record on flash is not in the state")  # a restart puts it there
+        if self._refused is not None and not self._trying:
+            raise StorageError("flash", self._refused)
+
+    def _try_flash(self):
+        """Writes what waits; the state ends when all of it is on flash."""
+        self._trying = True
+        self._retry_up_ms = self.clock.up_ms() + _RETRY_MS
+        try:
+            if self.attempt(self._write_again):
+                up_s = (self.clock.up_ms() - self._refused_up_ms) // 1000
+                self.log("flash takes writes again after %d s, lost %d blocks" % (
+                    up_s, self._lost_blocks
+                ))  # fmt: skip
+                self._refused = None
+                self._lost_blocks = 0
+        finally:
+            self._trying = False
+
+    def _write_again(self):
+        self.snapshot()  # first: what it contains may be dropped from a full log
+        if not self._refusal_told:
+            self.event(events.STORAGE_REFUSES, self._refused)
+            self._refusal_told = True
+        self.write_queued()
+        if self._closed_early:
+            self._switch(False, self.ordered_off, "recharge")
+        self.event(events.STORAGE_WRITES, (self.clock.up_ms() - self._refused_up_ms) // 1000)
+        self.snapshot()
+        self.keep_floors()
+
+    def write_queued(self):
+        """Writes what waits for the flash, in order."""
+        while self.queue:
+            function, arguments = self.queue[0]
+            function(*arguments)
+            self.queue.pop(0)
+
+    def _hold_block(self, fields):
+        """Keeps a block in memory; the oldest is lost when there are too many."""
+        held = [entry for entry in self.queue if entry[1][:1] == ("block",)]
+        if len(held) >= _HELD_BLOCKS_MAX:
+            self.queue.remove(held[0])
+            self._lost_blocks += 1
+        fields["import_wh"] = self.energy.import_wh
+        self.queue.append((self.append, ("block", fields, self.last_utc_s, self.clock.up_s())))
+        self._block_start_utc_s = fields["start_utc_s"] + fields["length_s"]
+        self._block_start_wh = fields["import_wh"]
+
     # --- samples ---------------------------------------------------------------------------
 
     def sample(self, bus_raw, shunt_raw, dt_ms):
         """One reading of the sensor, `dt_ms` after the last good one (0: the first)."""
         energy = self.energy
         if dt_ms > self._gap_limit_ms:
-            self._event(events.SAMPLE_GAP, dt_ms)
+            self._gap_ms += dt_ms
+            self._tell()
             dt_ms = 0
         energy.add(bus_raw, shunt_raw, dt_ms)
         self.block.add(energy.voltage_mv, energy.current_ua, energy.power_mw, dt_ms)
         self._sensor_failed_ms = 0
         if self._sensor_fault:
-            self._sensor_fault = False
-            self._event(events.SENSOR_RESTORED, 0)
+            self._sensor_fault = 0
+            self._tell()
 
     def sample_failed(self, dt_ms, fault):
         """No reading this time: `fault` is 1 no answer, 2 configuration lost, 3 overflow."""
@@ -405,32 +495,49 @@ class Meter:
         # Not before the gap is too long to be bridged: the last sample is needed for that.
         limit_ms = max(_SENSOR_FAULT_MS, self._gap_limit_ms)
         if self._sensor_failed_ms > limit_ms and not self._sensor_fault:
-            self._sensor_fault = True
+            self._sensor_fault = fault
             self.energy.forget_sample()
-            self._event(events.SENSOR_FAULT, fault)
+            self._tell()
+
+    def _tell(self):
+        """Tells of the sensor what is not told yet."""
+        if self._gap_ms and self._note(events.SAMPLE_GAP, self._gap_ms):
+            self._gap_ms = 0
+        fault = self._sensor_fault
+        if (fault != 0) != (self._sensor_told != 0) and self._note(
+            events.SENSOR_FAULT if fault else events.SENSOR_RESTORED, fault
+        ):
+            self._sensor_told = fault
 
     # --- rules, once a second ----------------------------------------------------------------
 
     def tick(self, dt_ms):
         """Applies every rule; call about once a second with the time since the last call."""
+        if self._applying:
+            self._must_be_writable()
+        if self._refused is not None and self.clock.up_ms() >= self._retry_up_ms:
+            self._try_flash()
         utc_s = self.clock.utc_s()
         if utc_s is not None:
-            self._last_utc_s = utc_s
+            self.last_utc_s = utc_s
             # Blocks and periods begin with a minute; in between there is nothing to close.
             minute = utc_s // 60
             if minute != self._closed_minute:
-                self._closed_minute = minute
-                self._close_block(utc_s)
-                self._close_period(utc_s)
+                closed = self.attempt(self._close_block, utc_s)
+                if self.attempt(self._close_period, utc_s) and closed:
+                    self._closed_minute = minute
         self._run_grace(utc_s, dt_ms)
-        self._step_rules(utc_s)
+        self.attempt(self._step_rules, utc_s)
+        self._tell()
         self._watch_contact()
+        if self._refused is not None:
+            return
         since_ms = self.clock.up_ms() - self._checkpoint_up_ms
         if since_ms >= _CHECKPOINT_MIN_MS and (
             since_ms >= _CHECKPOINT_MAX_MS
             or self.energy.import_wh - self._committed_wh >= _CHECKPOINT_WH
         ):
-            self._checkpoint()
+            self.attempt(self._checkpoint)
 
     def balance_mp(self):
         """The balance at the present register."""
@@ -449,7 +556,7 @@ class Meter:
             self._again_utc_s = 0
             self._write_block(0)
             self._block_start_utc_s = start_utc_s
-            self._snapshot()
+            self.snapshot()
         elif ahead_s >= 0:
             if start_utc_s != self._again_utc_s:
                 # Blocks never overlap: until the clock has caught up they have no length.
@@ -462,34 +569,39 @@ class Meter:
             if start_utc_s > self._block_start_utc_s:
                 # Intervals without supply have no record: the next restart must not fill them.
                 self._block_start_utc_s = start_utc_s
-                self._snapshot()
+                self.snapshot()
 
     def _write_block(self, length_s):
         block = self.block
-        self.append(
-            "block",
-            {
-                "start_utc_s": self._block_start_utc_s,
-                "length_s": length_s,
-                "energy_wh": self.energy.import_wh - self._block_start_wh,
-                "voltage_mv": block.voltage_mv(),
-                "current_ma": block.current_ma(),
-                "power_max_w": block.power_max_w,
-                "supply_s": min(_BLOCK_S, block.supply_ms // 1000),
-            },
-        )
+        fields = {
+            "start_utc_s": self._block_start_utc_s,
+            "length_s": length_s,
+            "energy_wh": self.energy.import_wh - self._block_start_wh,
+            "voltage_mv": block.voltage_mv(),
+            "current_ma": block.current_ma(),
+            "power_max_w": block.power_max_w,
+            "supply_s": min(_BLOCK_S, block.supply_ms // 1000),
+        }
+        if self._refused is None:
+            self.append("block", fields)
+        else:
+            self._hold_block(fields)
         block.clear()
 
     def _close_period(self, utc_s):
         account = self.account
+        if account.tariff is None:
+            return  # it waits for the flash
         month_utc_s = civil.month_start_utc_s(utc_s, self.config.utc_offset_s)
         ahead_s = account.period_start_utc_s - utc_s
         if account.period_start_utc_s == 0 or ahead_s > _TIME_STEP_MAX_S:
             # It began at an unknown or a wrong time: date it, without closing anything.
             self._period(month_utc_s, account.period_start_wh, 0)
         elif month_utc_s > account.period_start_utc_s:
-            wh = self.energy.import_wh
-            self._period(month_utc_s, wh, account.open_charge_mp(wh))
+            # A flash that refuses must not put the new month's consumption into the old one.
+            self._month_wh = self._month_wh or self.energy.import_wh
+            self._period(month_utc_s, self._month_wh, account.open_charge_mp(self._month_wh))
+            self._month_wh = 0
 
     def _period(self, end_utc_s, end_wh, charge_mp):
         account = self.account
@@ -511,8 +623,7 @@ class Meter:
             return
         if utc_s is None:
             if not self._undated_told:
-                self._undated_told = True
-                self._event(events.TIME_UNKNOWN, 0)
+                self._undated_told = self._note(events.TIME_UNKNOWN, 0)
             return
         if self._credit_state == rules.DUE:
             return
@@ -530,7 +641,7 @@ class Meter:
             if balance_mp > config.low_credit_mp + config.low_credit_mp // 10:
                 self._low_warned = False
         elif not self._low_warned:
-            self._event(events.LOW_CREDIT, config.low_credit_mp)
+            self.event(events.LOW_CREDIT, config.low_credit_mp)
         open_now = rules.window_open(
             utc_s, config.utc_offset_s, config.window_start_min, config.window_end_min
         )
@@ -543,17 +654,24 @@ class Meter:
             self._act(action)
 
     def _act(self, action):
-        """Writes the record of a transition; `_apply` moves the state, as at recovery."""
+        """Writes the record of a transition; `apply` moves the state, as at recovery."""
         if action == rules.BEGIN_GRACE:
-            self._event(events.CREDIT_EXHAUSTED, self.config.grace_s)
+            self.event(events.CREDIT_EXHAUSTED, self.config.grace_s)
         elif action == rules.ANNOUNCE_CUT:
-            self._event(events.GRACE_OVER, self.earliest_cut_utc_s() or 0)
+            self.event(events.GRACE_OVER, self.earliest_cut_utc_s() or 0)
         elif action == rules.END_GRACE:
-            self._event(events.IN_CREDIT, 0)
+            self.event(events.IN_CREDIT, 0)
         elif action == rules.OPEN:
             self._switch(True, self.ordered_off, "credit")
         else:
-            self._switch(False, self.ordered_off, "recharge")
+            try:
+                self._switch(False, self.ordered_off, "recharge")
+            except (StorageError, MemoryError):
+                # The recharge is on flash: after a restart the contact would be closed as well.
+                if not self.ordered_off and not self._closed_early and not self._applying:
+                    self._closed_early = True
+                    self._relay.operate(1)
+                raise
 
     def order_contact(self, off):
         """Sets or lifts the utility's order to disconnect; no change if it is so already."""
@@ -564,6 +682,7 @@ class Meter:
         state, contact, _why = rules.CONTROL[(cut, ordered_off)]
         before = self._contact
         self.append("relay", {"state": state, "contact": contact, "reason": reason})
+        self._closed_early = False
         if contact != before:
             self._relay.operate(contact)
             self._contact_up_ms = self.clock.up_ms()
@@ -578,20 +697,21 @@ class Meter:
         if self._relay.busy:
             return
         contact = self._relay.contact()
+        wanted = 1 if self._closed_early else self._contact
         if contact is None:
-            contact = self._contact
-        if contact == self._contact:
-            if contact != self._contact_told:
+            contact = wanted
+        if contact == wanted:
+            if contact != self._contact_told and self._note(
+                events.CONNECTED if contact else events.DISCONNECTED, 0
+            ):
                 self._contact_told = contact
-                self._event(events.CONNECTED if contact else events.DISCONNECTED, 0)
             return
-        if self._contact_told is not None:
+        if self._contact_told is not None and self._note(events.SWITCH_WELD, wanted):
             self._contact_told = None
-            self._event(events.SWITCH_WELD, self._contact)
         up_ms = self.clock.up_ms()
         if self._contact_up_ms is None or up_ms - self._contact_up_ms >= _CONTACT_RETRY_MS:
             self._contact_up_ms = up_ms
-            self._relay.operate(self._contact)
+            self._relay.operate(wanted)
 
     def earliest_cut_utc_s(self):
         """UTC seconds of the earliest instant at which credit can cut, None if none is in sight."""
@@ -609,8 +729,14 @@ class Meter:
     # --- orders and time ---------------------------------------------------------------------
 
     def handle_order(self, message):
-        """Decides on a signed order (bytes), as `orders.Orders.handle`."""
-        return self.orders.handle(message)
+        """Decides on a signed order (bytes), as `orders.Orders.handle`; None also if the flash
+        refuses: the gateway sends the order again."""
+        try:
+            answer = self.orders.handle(message)
+        except (StorageError, MemoryError) as error:
+            self.storage_failed(error)
+            return None
+        return None if self._floors_behind else answer
 
     def step_rules(self):
         """Applies the credit rules now, as after an order, instead of at the next second."""
@@ -618,8 +744,8 @@ class Meter:
 
     def resynced(self):
         """The totals of a resync were taken: tells it, and that the ledger is whole again."""
-        self._event(events.RESYNCED, 0)
-        self._snapshot()
+        self.event(events.RESYNCED, 0)
+        self.snapshot()
 
     def open_signed(self, message):
         """As `credentials.Credentials.open_signed`."""
@@ -629,7 +755,7 @@ class Meter:
         """Sends the records above `seq` again. On flash on return."""
         if seq < self.journal.acked_seq:
             self.journal.rewind(seq)
-            self._snapshot()
+            self.snapshot()
 
     def set_time(self, utc_ms, round_trip_ms=0):
         """Sets the clock by the gateway's time of now, uncertain by half its round trip; True if it
@@ -638,13 +764,13 @@ class Meter:
             self.log("time refused: the step is above 24 h or crosses a closed period")
             if not self._time_refused:
                 self._time_refused = True
-                self._event(events.TIME_REFUSED, utc_ms // 1000 - self._last_utc_s)
+                self._note(events.TIME_REFUSED, utc_ms // 1000 - self.last_utc_s)
             return False
         self._time_refused = False
         step_ms = self.clock.sync(utc_ms, round_trip_ms)
         self._undated_told = False
         if step_ms is None or abs(step_ms) >= STEP_MS:
-            self._event(events.CLOCK_SET, 0 if step_ms is None else step_ms // 1000)
+            self._note(events.CLOCK_SET, 0 if step_ms is None else step_ms // 1000)
         return True
 
     def _is_allowed(self, new_utc_s):
@@ -653,7 +779,7 @@ class Meter:
         period_utc_s = self.account.period_start_utc_s
         if new_utc_s < civil.month_start_utc_s(period_utc_s, self.config.utc_offset_s):
             return False
-        step_s = new_utc_s - (self._last_utc_s if utc_s is None else utc_s)
+        step_s = new_utc_s - (self.last_utc_s if utc_s is None else utc_s)
         # Without power, and without knowing the time, any length may have passed.
         return step_s >= -_TIME_STEP_MAX_S and (utc_s is None or step_s <= _TIME_STEP_MAX_S)
 
@@ -663,7 +789,7 @@ class Meter:
         utc_s = self.clock.utc_s()
         if utc_s is not None:
             return utc_s
-        return max(PLAUSIBLE_UTC_S[0], self.config.made_utc_s, self._last_utc_s)
+        return max(PLAUSIBLE_UTC_S[0], self.config.made_utc_s, self.last_utc_s)
 
     # --- for people and for the link -----------------------------------------------------------
 
@@ -679,6 +805,7 @@ class Meter:
         utc_s = self.clock.utc_s()
         energy = self.energy
         account = self.account
+        tariff = account.tariff or self.first_tariff
         state, contact, reason = rules.CONTROL[(self._credit_state == rules.CUT, self.ordered_off)]
         return {
             "v": codec.VERSION,
@@ -701,11 +828,14 @@ class Meter:
             "earliest_cut_utc_s": self.earliest_cut_utc_s() or 0,
             "arrears_mp": account.arrears_mp,
             "emergency_limit_mp": account.emergency_mp,
-            "tariff": account.tariff.id,
-            "tariff_version": account.tariff.version,
+            "tariff": tariff.id,
+            "tariff_version": tariff.version,
             "firmware": VERSION,
-            "service": self.service,
+            "service": self._service_word(),
         }
+
+    def _service_word(self):
+        return self.service or ("storage" if self._refused is not None else "")
 
     def status_line(self, link_up, waiting):
         """The line of the serial log that appears once a minute, without its time."""
@@ -721,5 +851,5 @@ class Meter:
             "up" if link_up else "down",
             waiting,
             (" SENSOR FAULT" if self._sensor_fault else "")
-            + (" SERVICE " + self.service if self.service else ""),
+            + (" SERVICE " + self._service_word() if self._service_word() else ""),
         )

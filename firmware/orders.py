@@ -89,6 +89,10 @@ class Orders:
             amount_mp = codec.integer(order, "amount_mp", 1, codec.AMOUNT_MAX_MP)
             self._meter.credit("recharge", order["id"], order["counter"], amount_mp)
             return "accepted", True
+        credentials = self._meter.credentials
+        if order["kind"] in ("key", "link") and credentials.slots:
+            credentials.change("take_" + order["kind"], order)
+            return "accepted", False
         # The others are rare: their code is in the heap only while it is needed.
         from firmware import kinds
 

@@ -130,10 +130,14 @@ class Broker:
     def reload(self) -> None:
         """Take up added or removed meters without disturbing the others.
 
-        Returns when mosquitto has said so: from then on a new meter can connect.
+        Returns when mosquitto has said so: from then on a new meter can connect. Raises BrokerError
+        if the files cannot be written; the next reload or start brings them up to date.
         """
         with self._reload_lock:
-            self.write_files()
+            try:
+                self.write_files()
+            except OSError as error:
+                raise BrokerError(f"the broker's users cannot be written: {error}") from error
             child = self._child
             if child is None or child.poll() is not None:
                 return

@@ -24,7 +24,7 @@ from gateway.audit import Audit
 from gateway.broker import Address, Broker, TlsListener, free_port
 from gateway.clock import Clock
 from gateway.desk import Desk
-from gateway.errors import StartError
+from gateway.errors import BrokerError, StartError
 from gateway.folder import lock, secret_path
 from gateway.ingest import SUBSCRIPTIONS, Ingest, load_recent
 from gateway.live import LiveBoard
@@ -320,9 +320,14 @@ class Gateway:
 
     def order_changed(self, meter: str) -> None:
         self._wake_upstream()
-        if self.meters.refresh(meter) and self.broker is not None:
-            self.broker.reload()
+        users_changed = self.meters.refresh(meter)
         self.desk.changed(meter)
+        if users_changed and self.broker is not None:
+            try:
+                self.broker.reload()
+            except BrokerError as error:
+                # The meter's new user was let in before; only the old one stays longer.
+                log.error("%s: %s", meter, error)
 
     def link_changed(self, meter: str, online: bool, sure: bool) -> None:
         self.desk.link(meter, online, sure)
@@ -356,8 +361,8 @@ class Gateway:
             service = self.live.view(meter).get("service", "")
             if service == LEDGER_LOST or (not service and meter in lost):
                 alarms.append(
-                    f"{meter} lost ledger records and takes no credit, "
-                    f"{blocked.get(meter, 0)} orders wait: bijli meter resync {meter}"
+                    f"{meter} lost ledger records and takes no credit "
+                    f"(orders that wait: {blocked.get(meter, 0)}): bijli meter resync {meter}"
                 )
             elif service:
                 alarms.append(f"{meter}: {words.SERVICES[service]}")

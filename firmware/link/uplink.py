@@ -103,8 +103,16 @@ class Uplink:
         }
 
     async def run(self):
-        """Runs the link for ever."""
-        await asyncio.gather(self._connect(), self._deliver(), self._live(), self._rotate())
+        """Runs the link for ever. What one of its tasks raises ends all of them."""
+        tasks = [
+            asyncio.create_task(task)
+            for task in (self._connect(), self._deliver(), self._live(), self._rotate())
+        ]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     def _topic(self, leaf):
         return codec.topic(self._config.meter, leaf)

@@ -25,12 +25,12 @@ import hashlib
 import json
 import os
 import struct
-from binascii import crc32, hexlify, unhexlify
+from binascii import crc32, hexlify
 
 from firmware.core.records import LEDGER, ORDERED
-from firmware.core.shim import const
+from firmware.core.shim import const, forget
 from firmware.storage import packing
-from firmware.storage.errors import StorageError, fault, is_full, sync
+from firmware.storage.errors import fault, is_full, sync
 from firmware.storage.packing import RecordError
 
 SEGMENT_BYTES = const(32768)
@@ -44,25 +44,24 @@ _REPLAY_RECORDS = const(400)
 # More than are written between two notes of the number in a second place.
 _SKIPPED = const(1000)
 
-_VERSION = const(2)  # of files and records; version 1 has no chain
+VERSION = const(2)  # of files and records; version 1 has no chain
 _MAGIC = const(0xB7)
-_ENOENT = const(2)
-_FILE_HEAD = "<BBBB4sI"  # 'B', 'J', family, version, store id, number
-_FILE_HEAD_BYTES = const(16)  # with its CRC
-_HEAD = "<BBBBHIIII"  # magic, version, type, flags, payload length, seq, boot, two more by family
+FILE_HEAD = "<BBBB4sI"  # 'B', 'J', family, version, store id, number
+FILE_HEAD_BYTES = const(16)  # with its CRC
+HEAD = "<BBBBHIIII"  # magic, version, type, flags, payload length, seq, boot, two more by family
 _HEAD_BYTES = const(22)
 _PIECE_BYTES = const(256)  # read at once where nothing is known to be sound
-_RECORD_MIN_BYTES = const(26)  # with its CRC
+RECORD_MIN_BYTES = const(26)  # with its CRC
 _TIME_VALID = const(1)
-_CHAINED = const(2)
-_LINK_BYTES = const(16)
-_CHAIN_BYTES = const(20)  # count of ledger records, digest of the last one
-_NO_LINK = bytes(_LINK_BYTES)
-_SNAPSHOT = const(0xF0)
-_CHECKPOINT = const(0xF1)
-_LOG_FAMILY = const(0x4C)
-_CHECKPOINT_FAMILY = const(0x43)
-_CHECKPOINT_FILES = ("ckpt-a", "ckpt-b")
+CHAINED = const(2)
+LINK_BYTES = const(16)
+CHAIN_BYTES = const(20)  # count of ledger records, digest of the last one
+NO_LINK = bytes(LINK_BYTES)
+SNAPSHOT = const(0xF0)
+CHECKPOINT = const(0xF1)
+LOG_FAMILY = const(0x4C)
+CHECKPOINT_FAMILY = const(0x43)
+CHECKPOINT_FILES = ("ckpt-a", "ckpt-b")
 
 
 class SnapshotNeeded(Exception):
@@ -70,42 +69,16 @@ class SnapshotNeeded(Exception):
 
 
 def _write_file_head(file, family, store, number):
-    head = struct.pack(_FILE_HEAD, 0x42, 0x4A, family, _VERSION, store, number)
+    head = struct.pack(FILE_HEAD, 0x42, 0x4A, family, VERSION, store, number)
     file.write(head)
     file.write(struct.pack("<I", crc32(head)))
 
 
-def _size(path):
-    try:
-        return os.stat(path)[6]
-    except OSError:
-        return 0
-
-
-def _read_file_head(path, family):
-    """(store id, number, version) of a file of ours; (None, 0, 0) if its head is not sound.
-
-    Raises StorageError for a file of a newer version: going on without it would lose it.
-    """
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(_FILE_HEAD_BYTES)
-    except OSError:  # unreadable is as good as damaged: the rest of the journal still counts
-        return None, 0, 0
-    if len(raw) == _FILE_HEAD_BYTES and crc32(raw[:-4]) == struct.unpack("<I", raw[-4:])[0]:
-        head = struct.unpack(_FILE_HEAD, raw[:-4])
-        if head[:3] == (0x42, 0x4A, family):
-            if head[3] > _VERSION:
-                raise StorageError("%s is of the newer format %d: open" % (path, head[3]), 0)
-            return head[4], head[5], head[3]
-    return None, 0, 0
-
-
-def _digest(head, body):
+def digest_of(head, body):
     """What the next ledger record says of this one: SHA-256 over head and body, 16 bytes of it."""
     digest = hashlib.sha256(head)
     digest.update(body)
-    return digest.digest()[:_LINK_BYTES]
+    return digest.digest()[:LINK_BYTES]
 
 
 def _write_record(file, head, payload):
@@ -114,7 +87,7 @@ def _write_record(file, head, payload):
     file.write(payload)
     file.write(struct.pack("<I", crc32(payload, crc32(head))))
     sync(file)
-    return _RECORD_MIN_BYTES + len(payload)
+    return RECORD_MIN_BYTES + len(payload)
 
 
 def _read_record(file):
@@ -125,8 +98,8 @@ def _read_record(file):
             return ()
         if len(raw) < _HEAD_BYTES:
             return None
-        head = struct.unpack(_HEAD, raw)
-        if head[0] != _MAGIC or not 1 <= head[1] <= _VERSION or head[4] > PAYLOAD_MAX:
+        head = struct.unpack(HEAD, raw)
+        if head[0] != _MAGIC or not 1 <= head[1] <= VERSION or head[4] > PAYLOAD_MAX:
             return None
         if head[4] > _PIECE_BYTES and not _is_whole(file, head[4], crc32(raw)):
             return None
@@ -134,7 +107,7 @@ def _read_record(file):
         crc = file.read(4)
     except OSError:  # a block that cannot be read is damage, not a reason to stop the meter
         return None
-    if head[3] & _CHAINED and head[4] < (4 if head[2] >= _SNAPSHOT else _LINK_BYTES):
+    if head[3] & CHAINED and head[4] < (4 if head[2] >= SNAPSHOT else LINK_BYTES):
         return None
     if len(crc) == 4 and struct.unpack("<I", crc)[0] == crc32(payload, crc32(raw)):
         return head, payload
@@ -158,7 +131,7 @@ def _is_whole(file, length, crc):
     return right
 
 
-def _scan(path, offset):
+def scan(path, offset):
     """Yields (offset of its end, head, body) of each whole record; steps over what is none."""
     try:
         file = open(path, "rb")
@@ -171,7 +144,7 @@ def _scan(path, offset):
             if record == ():
                 return
             if record:
-                offset += _RECORD_MIN_BYTES + record[0][4]
+                offset += RECORD_MIN_BYTES + record[0][4]
                 yield offset, record[0], record[1]
                 continue
             try:
@@ -186,7 +159,7 @@ def _scan(path, offset):
                 return
 
 
-def _wire(record):
+def wire_of(record):
     """The dict of SPEC 2.1; None for a record of a type that this firmware does not know."""
     head = record[1]
     wire = {
@@ -197,9 +170,9 @@ def _wire(record):
         "up_s": head[8],
     }
     body = record[2]
-    if head[3] & _CHAINED:
-        wire["prev"] = str(hexlify(body[:_LINK_BYTES]), "ascii")
-        body = body[_LINK_BYTES:]
+    if head[3] & CHAINED:
+        wire["prev"] = str(hexlify(body[:LINK_BYTES]), "ascii")
+        body = body[LINK_BYTES:]
     return wire if packing.unpack(head[2], body, wire) else None
 
 
@@ -242,11 +215,11 @@ class Journal:
         self._log_size = 0
         self._checkpoints = None  # the live checkpoint file, open; None: a snapshot is needed
         self._checkpoints_size = 0
-        self._live = 1  # its place in _CHECKPOINT_FILES
+        self._live = 1  # its place in CHECKPOINT_FILES
         self._generation = 0
         self._cursor = []  # (number, segment, offset behind it) of the records last read
         self._orders = {}  # digest of an order's id -> first segment that may hold it
-        self._link = _NO_LINK  # of the last ledger record
+        self._link = NO_LINK  # of the last ledger record
         self._snapshot_chain = None  # (count, digest) of the snapshot, None: it has none
         self._count_told = 0  # by the last checkpoint
 
@@ -272,26 +245,12 @@ class Journal:
         (8 hex digits): what to call the journal if no file knows it any more. Raises StorageError,
         also for a file of a newer format.
         """
+        from firmware.storage import opening
+
         try:
-            names = self._list()
-            snapshot, checkpoint = self._open_checkpoints(names)
-            self._open_log(names)
-        except OSError as error:
-            raise fault("open", error)
-        checkpoints = [name for name in _CHECKPOINT_FILES if name in names]
-        self.formatted = not checkpoints and not self._firsts
-        if snapshot is None and (checkpoints or self._firsts):
-            # All of it must be there, from the first record on.
-            self.ledger_missing = bool(checkpoints)
-            records = self._log_records(0)
-            for _first, record in records:
-                self.ledger_missing = record[1][5] > 1
-                break
-            records.close()
-        if self._store is None:
-            known = store_id and not self.formatted
-            self._store = unhexlify(store_id) if known else os.urandom(4)
-        return snapshot, checkpoint, self._replay()
+            return opening.open_journal(self, store_id)
+        finally:
+            forget("firmware.storage.opening")
 
     def close(self):
         """Closes the files. Nothing is pending in them."""
@@ -306,149 +265,9 @@ class Journal:
     def _segment_path(self, first):
         return self._folder + "/log-%08x" % first
 
-    def _list(self):
-        try:
-            return os.listdir(self._folder)
-        except OSError as error:
-            if error.errno != _ENOENT:
-                raise
-            os.mkdir(self._folder)
-            return []
-
-    def _open_checkpoints(self, names):
-        found = []
-        for live in (0, 1):
-            if _CHECKPOINT_FILES[live] in names:
-                path = self._path(_CHECKPOINT_FILES[live])
-                store, generation, version = _read_file_head(path, _CHECKPOINT_FAMILY)
-                found.append((generation, live, path, store, version))
-        for generation, live, path, store, version in sorted(found, reverse=True):
-            snapshot = checkpoint = None
-            sound = _FILE_HEAD_BYTES
-            for end, head, body in _scan(path, sound) if store else ():
-                chained = head[3] & _CHAINED
-                if chained and head[2] == _SNAPSHOT and len(body) < _CHAIN_BYTES:
-                    break
-                if snapshot is None:
-                    # The snapshot comes first; without it nothing in the file counts.
-                    if end != _RECORD_MIN_BYTES + sound + len(body) or head[2] != _SNAPSHOT:
-                        break
-                    try:
-                        snapshot = json.loads(body[_CHAIN_BYTES:] if chained else body)
-                    except ValueError:
-                        break
-                    self.snapshot_seq = head[5]
-                    if chained:
-                        self._snapshot_chain = struct.unpack_from("<I16s", body)
-                        self._count_told = self._snapshot_chain[0]
-                elif head[2] == _CHECKPOINT:
-                    at = 4 if chained else 0
-                    if len(body) - at == struct.calcsize(self._format):
-                        checkpoint = struct.unpack_from(self._format, body, at)
-                        if chained:
-                            self._count_told = struct.unpack_from("<I", body)[0]
-                self.checkpoint_seq, self.boot, self.acked_seq, self.lost_records = head[5:]
-                sound += _RECORD_MIN_BYTES + len(body)
-            size = _size(path)
-            if snapshot is None:
-                self.damaged_bytes += size
-                continue
-            self.damaged_bytes += size - sound
-            self._store, self._generation, self._live = store, generation, live
-            if size == sound and version == _VERSION:
-                self._checkpoints = open(path, "ab")
-                self._checkpoints_size = size
-            return snapshot, checkpoint
-        return None, None
-
-    def _open_log(self, names):
-        firsts = []
-        for name in names:
-            if name.startswith("log-") and len(name) == 12:
-                try:
-                    firsts.append(int(name[4:], 16))
-                except ValueError:  # not a file of ours
-                    pass
-        self._firsts = sorted(firsts)
-        floor = self._firsts[-1] - 1 if firsts else 0  # what came before the newest segment
-        known, carried = floor, 0
-        for first in reversed(self._firsts):
-            path = self._segment_path(first)
-            store, _first, version = _read_file_head(path, _LOG_FAMILY)
-            self._store = self._store or store
-            size = _size(path)
-            sound = _FILE_HEAD_BYTES if store else 0
-            behind, last, boot = _FILE_HEAD_BYTES, 0, 0
-            for end, head, body in _scan(path, _FILE_HEAD_BYTES):
-                behind = end
-                sound += _RECORD_MIN_BYTES + len(body)
-                last, boot = head[5], head[6]
-            if first > floor:
-                known = max(floor, last)
-                carried = max(0, size - behind) // _RECORD_MIN_BYTES
-                self.damaged_bytes += size - sound
-                if store and size == sound and version == _VERSION:
-                    self._log, self._log_size = open(path, "ab"), size
-            self.boot = max(self.boot, boot)
-            if last and self._store:
-                break
-        self.last_seq = max(known + carried, self.checkpoint_seq, self.acked_seq)
-        self.lost_records += self.last_seq - known
-        self.tail_missing = self.last_seq > known
-
-    def _replay(self):
-        """Reads the whole log: checks the chain, notes the orders, yields what is above the
-        snapshot."""
-        chain = self._snapshot_chain
-        # What came before the oldest record is not known if it has been dropped.
-        link = _NO_LINK if not chain or self._firsts[:1] == [1] else None
-        if chain:
-            self.ledger_count = chain[0]
-        seq = self._firsts[0] - 1 if self._firsts else 0
-        version = _VERSION
-        gap = False
-        for first, record in self._log_records(0):
-            _end, head, body = record
-            if chain and head[5] > self.snapshot_seq:
-                self._join(chain, link, gap)
-                chain, link = None, chain[1]
-            new = head[5] > self.snapshot_seq
-            if head[5] != seq + 1:
-                gap = True
-                # What has no chain may have been of the ledger.
-                if new and 1 in (version, head[1]):
-                    self.ledger_missing = True
-            seq, version = head[5], head[1]
-            if head[3] & _CHAINED:
-                if link is not None and link != body[:_LINK_BYTES]:
-                    self.ledger_missing = True
-                link = _digest(struct.pack(_HEAD, *head), body)
-                if new:
-                    self.ledger_count += 1
-                if head[2] == packing.RESYNC_CODE:
-                    self.ledger_missing = False  # it says anew what the missing ones said
-            ordered = head[2] in packing.ORDER_CODES
-            wire = _wire(record) if new or ordered else None
-            if wire:
-                if ordered:
-                    self._orders.setdefault(_order_digest(wire["id"]), first)
-                if new:
-                    yield wire
-        if chain:
-            self._join(chain, link, gap)
-            link = chain[1]
-        self._link = link or _NO_LINK
-        if self.ledger_count < self._count_told or (version == 1 and self.tail_missing):
-            self.ledger_missing = True
-
-    def _join(self, chain, link, gap):
-        """The log up to the snapshot must end as the snapshot says."""
-        if link != chain[1] if link is not None else gap:
-            self.ledger_missing = True
-
     def _log_records(self, seq):
         """Yields (segment, record) of the whole records above `seq`, in their order."""
-        start, offset = 0, _FILE_HEAD_BYTES
+        start, offset = 0, FILE_HEAD_BYTES
         for at, first, end in self._cursor:
             if at == seq:
                 start, offset = first, end
@@ -457,8 +276,8 @@ class Journal:
             bound = firsts[i + 1] if i + 1 < len(firsts) else self.last_seq + 1
             if bound <= seq + 1 or first < start:
                 continue
-            for record in _scan(
-                self._segment_path(first), offset if first == start else _FILE_HEAD_BYTES
+            for record in scan(
+                self._segment_path(first), offset if first == start else FILE_HEAD_BYTES
             ):
                 # From `bound` on a record is void: its append was reported as failed.
                 if seq < record[1][5] < bound:
@@ -485,16 +304,16 @@ class Journal:
         has changed.
         """
         code, payload = packing.pack(name, fields)
-        if len(payload) > PAYLOAD_MAX - _LINK_BYTES:
+        if len(payload) > PAYLOAD_MAX - LINK_BYTES:
             raise RecordError(name, "is too long")
         flags = _TIME_VALID if time_valid else 0
         chained = name in LEDGER
         if chained:
-            flags |= _CHAINED
+            flags |= CHAINED
             payload = self._link + payload
         seq = self.last_seq + 1
         head = struct.pack(
-            _HEAD, _MAGIC, _VERSION, code, flags, len(payload), seq, self.boot, utc_s, up_s
+            HEAD, _MAGIC, VERSION, code, flags, len(payload), seq, self.boot, utc_s, up_s
         )
         try:
             self._append(seq, head, payload, utc_s if time_valid else 0)
@@ -507,15 +326,15 @@ class Journal:
                 raise fault("append", again)
         self.last_seq = seq
         if chained:
-            self._link = _digest(head, payload)
+            self._link = digest_of(head, payload)
             self.ledger_count += 1
         if name in ORDERED:
-            self._orders.setdefault(_order_digest(fields["id"]), self._firsts[-1])
+            self._orders.setdefault(order_digest(fields["id"]), self._firsts[-1])
         return seq
 
     def _append(self, seq, head, body, now_utc_s):
         if self._log is None or (
-            self._log_size + _RECORD_MIN_BYTES + len(body) > self._segment_bytes
+            self._log_size + RECORD_MIN_BYTES + len(body) > self._segment_bytes
         ):
             self._begin_segment(seq, now_utc_s)
         # Whatever comes in between, also Ctrl-C: a part that is there stays the segment's last.
@@ -538,8 +357,8 @@ class Journal:
         if seq not in self._firsts:
             self._firsts.append(seq)
         try:
-            _write_file_head(file, _LOG_FAMILY, self._store, seq)
-            self._log, self._log_size = file, _FILE_HEAD_BYTES
+            _write_file_head(file, LOG_FAMILY, self._store, seq)
+            self._log, self._log_size = file, FILE_HEAD_BYTES
         finally:
             if self._log is None:
                 _discard(file)
@@ -548,7 +367,7 @@ class Journal:
         if not now_utc_s or len(self._firsts) < 2:
             return False
         # The first record behind the segment is younger than all in it.
-        records = _scan(self._segment_path(self._firsts[1]), _FILE_HEAD_BYTES)
+        records = scan(self._segment_path(self._firsts[1]), FILE_HEAD_BYTES)
         expired = False
         for _end, head, _payload in records:
             expired = bool(head[3] & _TIME_VALID) and now_utc_s - head[7] > RETENTION_S
@@ -581,7 +400,7 @@ class Journal:
         file, self._checkpoints = self._checkpoints, None
         try:
             body = struct.pack("<I", self.ledger_count) + payload
-            self._checkpoints_size += self._write_state(file, _CHECKPOINT, body)
+            self._checkpoints_size += self._write_state(file, CHECKPOINT, body)
             self._checkpoints = file
         except OSError as error:
             raise fault("checkpoint", error)
@@ -599,12 +418,12 @@ class Journal:
         if len(body) > PAYLOAD_MAX:
             raise RecordError("snapshot", "is too long")
         live = 1 - self._live
-        path = self._path(_CHECKPOINT_FILES[live])
+        path = self._path(CHECKPOINT_FILES[live])
         file = None
         try:
             file = open(path, "wb")
-            _write_file_head(file, _CHECKPOINT_FAMILY, self._store, self._generation + 1)
-            size = self._write_state(file, _SNAPSHOT, body)
+            _write_file_head(file, CHECKPOINT_FAMILY, self._store, self._generation + 1)
+            size = self._write_state(file, SNAPSHOT, body)
         except OSError as error:
             _discard(file)
             try:
@@ -614,14 +433,14 @@ class Journal:
                 self._checkpoints = _discard(self._checkpoints)
             raise fault("snapshot", error)
         _discard(self._checkpoints)
-        self._checkpoints, self._checkpoints_size = file, _FILE_HEAD_BYTES + size
+        self._checkpoints, self._checkpoints_size = file, FILE_HEAD_BYTES + size
         self._live = live
         self._generation += 1
         self.snapshot_seq = self.last_seq
 
     def _write_state(self, file, code, body):
         head = struct.pack(
-            _HEAD, _MAGIC, _VERSION, code, _CHAINED, len(body),
+            HEAD, _MAGIC, VERSION, code, CHAINED, len(body),
             self.last_seq, self.boot, self.acked_seq, self.lost_records,
         )  # fmt: skip
         return _write_record(file, head, body)
@@ -647,7 +466,7 @@ class Journal:
         records = self._log_records(seq)
         try:
             for first, record in records:
-                wire = _wire(record)
+                wire = wire_of(record)
                 if wire:
                     wires.append(wire)
                     cursor.append((wire["seq"], first, record[0]))
@@ -667,7 +486,7 @@ class Journal:
         The start has noted the ids' digests; only where this one was met is the log read. Ids of
         segments that were dropped are not known any more. Raises StorageError.
         """
-        digest = _order_digest(order_id)
+        digest = order_digest(order_id)
         found = None
         try:
             if digest in self._orders:
@@ -684,12 +503,12 @@ class Journal:
     def _orders_from(self, seq):
         for first, record in self._log_records(seq):
             if record[1][2] in packing.ORDER_CODES:
-                wire = _wire(record)
+                wire = wire_of(record)
                 if wire:
                     yield first, wire
 
 
-def _order_digest(order_id):
+def order_digest(order_id):
     return crc32(order_id.encode()) & 0x3FFFFFFF  # a small integer
 
 

@@ -74,21 +74,23 @@ class Slots:
         return found
 
     def _read(self, slot):
-        path = self._path(slot)
+        """(number, document) of a slot; (0, None) if it is not sound."""
         try:
-            # No more than there is: MicroPython takes the heap for as many bytes as are asked for.
-            size = min(os.stat(path)[6], _HEAD_BYTES + DOCUMENT_MAX + 4)
-            with open(path, "rb") as file:
-                raw = file.read(size)
+            with open(self._path(slot), "rb") as file:
+                raw = file.read(_HEAD_BYTES)
+                if len(raw) < _HEAD_BYTES:
+                    return 0, None
+                head = struct.unpack(_HEAD, raw)
+                if head[:4] != (0x42, 0x4A, 0x53, _VERSION) or head[5] > DOCUMENT_MAX:
+                    return 0, None
+                document = file.read(head[5])
+                crc = file.read(5)
         except OSError:  # not there or not readable: the other one counts
             return 0, None
-        if len(raw) < _HEAD_BYTES + 4 or struct.unpack("<I", raw[-4:])[0] != crc32(raw[:-4]):
-            return 0, None
-        head = struct.unpack_from(_HEAD, raw)
-        if head[:4] != (0x42, 0x4A, 0x53, _VERSION) or head[5] != len(raw) - _HEAD_BYTES - 4:
+        if crc != struct.pack("<I", crc32(document, crc32(raw))):
             return 0, None
         try:
-            document = json.loads(raw[_HEAD_BYTES:-4])
+            document = json.loads(document)
         except ValueError:
             return 0, None
         return (head[4], document) if isinstance(document, dict) else (0, None)

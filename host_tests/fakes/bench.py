@@ -53,10 +53,24 @@ class NVS:
         return self.kept[key]
 
     def set_i32(self, key, value):
+        assert -(2**31) <= value < 2**31
         self._pending[key] = value
+
+    def get_blob(self, key, buffer):
+        blob = self.get_i32(key)
+        buffer[: len(blob)] = blob
+        return len(blob)
+
+    def set_blob(self, key, value):
+        self._pending[key] = bytes(value)
+
+    def erase_key(self, key):
+        self.get_i32(key)
+        del self.kept[key]
 
     def commit(self):
         self.kept.update(self._pending)
+        self._pending.clear()
 
 
 class Bench:
@@ -75,6 +89,7 @@ class Bench:
         self.utc_s = utc_s
         self.ticks_ms = 2**30 - 5000  # wraps at once
         self.meter = None
+        self.fault = None  # of the boot before
 
     @classmethod
     def of_image(cls, folder, utc_s, contact_closed, nvs, **config):
@@ -105,7 +120,7 @@ class Bench:
             lambda: None,
             lambda: Slots(str(self.folder) + "-keep", "secrets"),
         )
-        self.meter.start(cause, rtc_utc_s)
+        self.meter.start(cause, rtc_utc_s, self.fault)
         self.meter.finish_operation()
 
     def restart(self, off_s=0, time_known=True, cause="power"):

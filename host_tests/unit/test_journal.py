@@ -12,7 +12,7 @@ import pytest
 from firmware.core.records import RANGES, RECORDS
 from firmware.storage import errors as errors_module
 from firmware.storage import journal as journal_module
-from firmware.storage import packing
+from firmware.storage import opening, packing
 from firmware.storage.errors import JournalFull, StorageError
 from firmware.storage.journal import RETENTION_S, SEGMENT_BYTES, Journal, SnapshotNeeded
 from firmware.storage.packing import RecordError
@@ -223,9 +223,9 @@ def test_a_record_appended_after_the_drain_is_read_without_search(tmp_path, monk
         seq = batch[-1]["seq"]
     append(journal)
     scanned = []
-    scan = journal_module._scan
+    scan = journal_module.scan
     monkeypatch.setattr(
-        journal_module, "_scan", lambda path, offset: scanned.append(offset) or scan(path, offset)
+        journal_module, "scan", lambda path, offset: scanned.append(offset) or scan(path, offset)
     )
     assert [r["seq"] for r in journal.records_after(seq, 16)] == [301]
     assert scanned == [16 + 300 * BLOCK_BYTES]
@@ -260,7 +260,8 @@ def test_the_first_answer_to_an_id_counts(tmp_path):
 
 
 def test_two_ids_with_one_digest_are_told_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr(journal_module, "_order_digest", lambda order_id: 1)
+    for module in (journal_module, opening):
+        monkeypatch.setattr(module, "order_digest", lambda order_id: 1)
     journal = began(tmp_path)
     append(journal, "credit", credit("r-1", 5))
     for _ in range(600):
@@ -279,7 +280,7 @@ def test_an_unknown_order_is_not_searched_twice(tmp_path, monkeypatch):
     def no_scan(path, offset):
         raise AssertionError("the log was read again")
 
-    monkeypatch.setattr(journal_module, "_scan", no_scan)
+    monkeypatch.setattr(journal_module, "scan", no_scan)
     assert journal.find_order("r-2") is None
 
 

@@ -36,7 +36,8 @@ def test_a_power_cut_at_any_flash_operation_leaves_old_or_new(bits):
 def compiled(folder):
     """The modules of the journal as they are flashed: `.mpy`."""
     for name in ("__init__", "core/__init__", "core/shim", "core/records", "storage/__init__",
-                 "storage/errors", "storage/packing", "storage/journal"):  # fmt: skip
+                 "storage/errors", "storage/packing",
+                 "storage/journal", "storage/opening"):  # fmt: skip
         out = folder / "firmware" / f"{name}.mpy"
         out.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(

@@ -15,8 +15,8 @@ gc.threshold(8192)  # as /main.py
 own = parts.heap_bytes()  # of this script, which a meter has not
 sys.path.insert(0, sys.argv[1])
 
-import firmware.main  # noqa: E402, F401  everything that is resident
-from firmware.link.uplink import Uplink  # noqa: E402
+import firmware.main  # noqa: E402
+import firmware.meter  # noqa: E402, F401
 
 flash = parts.mount(sys.argv[2])
 before = parts.heap_bytes()
@@ -27,6 +27,9 @@ meter.start("power", None)
 us = time.ticks_diff(time.ticks_us(), began_us)
 read = flash.bytes_read
 kept = parts.heap_bytes() - before
+parts.heap_bytes()
+from firmware.link.uplink import Uplink  # noqa: E402  after the start, as in firmware/begin.py
+
 uplink = Uplink(meter.config, meter, parts.nothing, None, parts.nothing, os.urandom)
 parts.heap_bytes()
 print(

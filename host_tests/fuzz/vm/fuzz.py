@@ -34,7 +34,8 @@ from firmware.credit import tariff as tariffs
 from firmware.link import codec, mqtt
 from firmware.link.uplink import Uplink
 from firmware.storage import packing
-from firmware.storage.journal import Journal, StorageError
+from firmware.storage.errors import StorageError
+from firmware.storage.journal import Journal
 from firmware.storage.slots import Slots
 
 with open(sys.argv[3]) as file:
@@ -187,7 +188,7 @@ class Configuration:
         return [json.dumps(CONFIG).encode()]
 
     def take(self, data):
-        from firmware.main import load_config
+        from firmware.begin import load_config
 
         with open("/flash/fuzz.json", "wb") as out:
             out.write(data)

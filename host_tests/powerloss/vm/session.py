@@ -333,7 +333,7 @@ class Session:
         relay = RelayDriver("latching", _Coil(self, 1), _Coil(self, 0), _Aux(self), lambda: None)
         self.meter = Meter(
             config, journal, WallClock(self._ticks), relay, _Nvs(self), 100000, self._line,
-            lambda: None, Slots(KEEP_FOLDER, "secrets"),
+            lambda: None, lambda: Slots(KEEP_FOLDER, "secrets"),
         )  # fmt: skip
         self.meter.start(cause, self.truth.utc_s if time_known else None, faulted)
         self.meter.finish_operation()
