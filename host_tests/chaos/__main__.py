@@ -12,6 +12,12 @@ from host_tests.chaos.run import HEAP_KB, Run
 from toolchain import locate
 
 
+def end_in_order(_number, _frame):
+    """Leave no process behind; a second signal must not disturb that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, help="replays a run (default: a random one)")
@@ -26,7 +32,7 @@ def main():
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     folder = options.folder or locate.project_root() / "var" / "chaos" / str(seed)
     shutil.rmtree(folder, ignore_errors=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, end_in_order)
     print(f"chaos: seed {seed}", flush=True)
     run = Run(
         seed,

@@ -68,13 +68,11 @@ SAVED_LATER = (
 )
 SAVED_BY_TICK = (
     """        self._run_grace(utc_s, dt_ms)
-        self._step_rules(utc_s)
 """,
     """        later, self.later = getattr(self, "later", None), None
         if later:
             self.credit(*later)
         self._run_grace(utc_s, dt_ms)
-        self._step_rules(utc_s)
 """,
 )
 
