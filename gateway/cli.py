@@ -10,6 +10,7 @@ from __future__ import annotations
 import typer
 
 import boards.emulated.cli
+import boards.emulated.journal_cli
 import demo.cli
 from gateway import admin_cli, client_cli, order_cli, run_cli
 
@@ -29,6 +30,7 @@ app.command("backup")(admin_cli.backup)
 app.command("restore")(admin_cli.restore)
 
 app.add_typer(boards.emulated.cli.app, name="board")
+app.add_typer(boards.emulated.journal_cli.app, name="journal")
 app.add_typer(demo.cli.app, name="demo")
 
 if __name__ == "__main__":

@@ -335,7 +335,8 @@ class Session:
             config, journal, WallClock(self._ticks), relay, _Nvs(self), 100000, self._line,
             lambda: None, lambda: Slots(KEEP_FOLDER, "secrets"),
         )  # fmt: skip
-        self.meter.start(cause, self.truth.utc_s if time_known else None, faulted)
+        fault = ("KeyError", "meter.py:1", 77, 0) if faulted else None
+        self.meter.start(cause, self.truth.utc_s if time_known else None, fault)
         self.meter.finish_operation()
         self.mark("booted", self.meter.energy.import_wh)
 

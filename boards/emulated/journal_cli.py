@@ -1,0 +1,288 @@
+"""`bijli journal`: checks and replays a journal copied from a meter, with the firmware's own code.
+
+SOURCE is a folder (`mpremote fs cp -r :data DIR`) or an image of the whole flash (littlefs, read by
+littlefs-python: the same C code as on the meter). Nothing is written to it: the work is on a copy.
+Tests: host_tests/unit/test_journal_cli.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from firmware.console import lines, text
+from firmware.core.civil import text as date
+from firmware.core.config import Config
+from firmware.core.records import LEDGER, RECORDS
+from firmware.core.wallclock import WallClock
+from firmware.meter import CHECKPOINT_FORMAT, Meter
+from firmware.storage.errors import StorageError
+from firmware.storage.journal import Journal
+
+app = typer.Typer(help="Check and replay a journal copied from a meter.", no_args_is_help=True)
+
+LEDGER_CODES = {RECORDS[name][0] for name in LEDGER}
+RESYNC = RECORDS["resync"][0]
+BLOCK_BYTES = 4096
+
+Source = Annotated[Path, typer.Argument(help="Folder of the journal's files, or a flash image.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@contextlib.contextmanager
+def journal_folder(source: Path) -> Iterator[Path]:
+    """A copy of the journal's files. Raises typer.BadParameter for what is neither of the two."""
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary) / "data"
+        if source.is_dir():
+            inner = source / "data"
+            shutil.copytree(inner if inner.is_dir() else source, copy)
+        else:
+            from littlefs import LittleFS, LittleFSError
+
+            try:
+                raw = bytearray(source.read_bytes())
+                fs = LittleFS(
+                    block_size=BLOCK_BYTES, block_count=len(raw) // BLOCK_BYTES, mount=False
+                )
+                fs.context.buffer = raw
+                fs.mount()
+                copy.mkdir()
+                for name in fs.listdir("/data"):
+                    with fs.open(f"/data/{name}", "rb") as file:
+                        (copy / name).write_bytes(file.read())
+            except (OSError, LittleFSError) as error:
+                raise typer.BadParameter(
+                    f"{source} is no folder and no littlefs: {error}"
+                ) from None
+        if not any(path.name[:4] in ("log-", "ckpt") for path in copy.iterdir()):
+            raise typer.BadParameter(f"{source} holds no log-* and no ckpt-* file")
+        yield copy
+
+
+def scan(raw: bytes) -> Iterator[tuple[int, tuple[int, ...] | None, bytes]]:
+    """(offset, head, bytes before the CRC) of each record of a file; head None: damaged bytes."""
+    at = 16
+    damaged = None
+    while at < len(raw):
+        if len(raw) - at >= 26:
+            head = struct.unpack_from("<BBBBHIIII", raw, at)
+            end = at + 22 + head[4]
+            if (
+                head[0] == 0xB7
+                and end + 4 <= len(raw)
+                and zlib.crc32(raw[at:end]) == struct.unpack_from("<I", raw, end)[0]
+            ):
+                if damaged is not None:
+                    yield damaged, None, raw[damaged:at]
+                    damaged = None
+                yield at, head, raw[at:end]
+                at = end + 4
+                continue
+        if damaged is None:
+            damaged = at
+        at += 1
+    if damaged is not None:
+        yield damaged, None, raw[damaged:]
+
+
+def check_files(folder: Path) -> dict[str, Any]:
+    """What is sound and what is not, file by file, and the chain of the ledger."""
+    files: list[dict[str, Any]] = []
+    breaks: list[str] = []
+    count = 0
+    link: bytes | None = None
+    for path in sorted(folder.iterdir()):
+        family = {"log-": b"BJL", "ckpt": b"BJC"}.get(path.name[:4])
+        if family is None:
+            continue
+        raw = path.read_bytes()
+        head_sound = (
+            len(raw) >= 16
+            and raw[:3] == family
+            and zlib.crc32(raw[:12]) == struct.unpack_from("<I", raw, 12)[0]
+        )
+        report: dict[str, Any] = {"file": path.name, "bytes": len(raw), "records": 0, "damage": []}
+        report["version"] = raw[3] if head_sound else None
+        if not head_sound:
+            report["damage"].append({"offset": 0, "bytes": min(16, len(raw))})
+        for at, head, body in scan(raw):
+            if head is None:
+                report["damage"].append({"offset": at, "bytes": len(body)})
+                continue
+            report["records"] += 1
+            report["last_seq"] = head[5]
+            if family == b"BJL" and head[1] == 2 and head[2] in LEDGER_CODES:
+                count += 1
+                first = link is None
+                # The first one that is kept may follow records that were dropped.
+                if (not first and body[22:38] != link) or (
+                    first and head[5] == 1 and any(body[22:38])
+                ):
+                    breaks.append(f"{path.name} offset {at}, record {head[5]}")
+                if head[2] == RESYNC:
+                    breaks.clear()
+                link = sha256(body).digest()[:16]
+        files.append(report)
+    sound = not breaks and not any(report["damage"] for report in files)
+    return {"sound": sound, "files": files, "ledger_records": count, "chain_breaks": breaks}
+
+
+class _Relay:
+    """A contact that nobody moves."""
+
+    busy = False
+
+    def contact(self) -> None:
+        return None
+
+
+class _Erased:
+    """An NVS without values: the journal alone is judged."""
+
+    def get_i32(self, key: str) -> int:
+        raise OSError(key)
+
+    get_blob = get_i32
+
+
+def replay_folder(folder: Path) -> dict[str, Any]:
+    """Register, balance and relay as the firmware recovers them, with each record's own claims."""
+    config = Config(
+        {
+            "v": 1,
+            "meter": "REPLAY",
+            "key": "0" * 64,
+            "wifi": {"ssid": "-", "password": ""},
+            "broker": {"host": "-", "user": "-", "password": "-"},
+            "tariff": {
+                "id": "none",
+                "version": 1,
+                "currency": "INR",
+                "effective_from_utc_s": 0,
+                "lines": [
+                    {
+                        "name": "energy",
+                        "shape": "telescopic",
+                        "slabs": [{"up_to_kwh": None, "rate_mp_per_kwh": 0}],
+                    }
+                ],
+            },
+        }
+    )
+    journal = Journal(str(folder), CHECKPOINT_FORMAT)
+    meter = Meter(
+        config, journal, WallClock(lambda: 0), _Relay(), _Erased(), 100000, print, lambda: None
+    )
+    snapshot, checkpoint, later = journal.open()
+    if snapshot:
+        meter.restore(snapshot)
+    for record in later:
+        if checkpoint and record["seq"] > journal.checkpoint_seq:
+            meter.take_checkpoint(checkpoint)
+            checkpoint = None
+        meter.apply(record)
+    if checkpoint:
+        meter.take_checkpoint(checkpoint)
+    records = journal.records_after(0, 10**9)
+    whole = bool(records) and records[0]["seq"] == 1
+    from_log = Meter(
+        config, journal, WallClock(lambda: 0), _Relay(), _Erased(), 100000, print, lambda: None
+    )
+    differences = []
+    for record in records if whole else ():
+        from_log.apply(record)
+        if "import_wh" in record:
+            balance_mp = from_log.account.balance_mp(record["import_wh"])
+            if balance_mp != record["balance_mp"]:
+                differences.append(
+                    {"seq": record["seq"], "said_mp": record["balance_mp"], "is_mp": balance_mp}
+                )
+    if whole and not journal.ledger_missing and from_log.account.state() != meter.account.state():
+        differences.append({"seq": journal.last_seq, "account": "differs from the snapshot's"})
+    journal.close()
+    live = meter.live()
+    state = {
+        name: live[name]
+        for name in ("import_wh", "balance_mp", "state", "contact", "reason", "grace_s", "service")
+    }
+    state["import_wh"] = meter.energy.import_wh
+    return {
+        "store": journal.store_id,
+        "boot": journal.boot,
+        "last_seq": journal.last_seq,
+        "ledger_count": journal.ledger_count,
+        "ledger_missing": journal.ledger_missing,
+        "damaged_bytes": journal.damaged_bytes,
+        "whole": whole,
+        "differences": differences,
+        "state": state,
+        "account": meter.account.state(),
+        "records": records,
+    }
+
+
+@app.command()
+def verify(source: Source, as_json: AsJson = False) -> None:
+    """Say what is sound; exit code 1 on damage or a broken chain."""
+    with journal_folder(source) as folder:
+        report = check_files(folder)
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        for file in report["files"]:
+            damage = ", ".join(f"{d['bytes']} bytes at {d['offset']}" for d in file["damage"])
+            typer.echo(
+                f"{file['file']}: version {file['version']}, {file['records']} records, "
+                f"{file['bytes']} bytes, {'DAMAGED: ' + damage if damage else 'sound'}"
+            )
+        for place in report["chain_breaks"]:
+            typer.echo(f"CHAIN BROKEN before {place}")
+        if not report["chain_breaks"]:
+            typer.echo(f"chain of {report['ledger_records']} ledger records intact")
+    raise typer.Exit(0 if report["sound"] else 1)
+
+
+@app.command()
+def replay(
+    source: Source,
+    as_json: AsJson = False,
+    utc_offset_s: Annotated[int, typer.Option(help="Local time less UTC.")] = 19800,
+) -> None:
+    """Show the records and recompute register, balance and relay; exit code 1 if they differ."""
+    with journal_folder(source) as folder:
+        try:
+            report = replay_folder(folder)
+        except StorageError as error:
+            typer.echo(f"bijli: {error}", err=True)
+            raise typer.Exit(1) from None
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        for record in report["records"]:
+            stamp = date(record["utc_s"], utc_offset_s) if record["utc_s"] else "no time"
+            line = lines.record_line(record, utc_offset_s)
+            typer.echo(f"{record['boot']}/{record['seq']} {stamp} {line}")
+        state = report["state"]
+        typer.echo(
+            f"store {report['store']}: register {text.fixed(state['import_wh'], 1000, 3)} kWh, "
+            f"balance {text.rupees(state['balance_mp'], 5)} rupees, contact "
+            f"{'closed' if state['contact'] else 'open'} ({state['state']})"
+        )
+        if not report["whole"]:
+            typer.echo("the oldest records are gone: balances are those of the snapshot")
+        for difference in report["differences"]:
+            typer.echo(f"DIFFERENT: {difference}")
+        if report["ledger_missing"]:
+            typer.echo("LEDGER RECORDS ARE MISSING")
+    raise typer.Exit(1 if report["differences"] or report["ledger_missing"] else 0)
