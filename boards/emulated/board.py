@@ -635,6 +635,7 @@ class EmulatedBoard:
             "conductor": list(self._conductor),
             "dns_port": self._dns.getsockname()[1],
             "flash": str(self.folder / "flash.bin"),
+            "rom": str(self.folder / "rom.bin"),
             "heap_kb": self._heap_kb,
             "reset_cause": self._cause,
             "raw": self._come_up_raw,

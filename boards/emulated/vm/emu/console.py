@@ -14,7 +14,7 @@ import uos
 import uselect
 import vfs
 
-from emu import clock, control
+from emu import clock, control, rom
 
 _stdin = sys.stdin.buffer  # made non-blocking by the supervisor
 _stdout = sys.stdout.buffer
@@ -224,7 +224,7 @@ def install(seed):
         ("VfsPosix", "system", "getenv", "putenv", "unsetenv"),
         {"urandom": urandom, "uname": uname, "sync": lambda: None},
     )
-    modules["vfs"] = _module("vfs", vfs, ("VfsPosix",), {})
+    modules["vfs"] = _module("vfs", vfs, ("VfsPosix",), {"rom_ioctl": rom.rom_ioctl})
     modules["sys"] = _module(
         "sys",
         sys,

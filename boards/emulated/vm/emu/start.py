@@ -34,14 +34,15 @@ def _load(main_globals):
     clock.rtc_offset_ms = kept.get("rtc_offset_ms", clock.EPOCH_2000_MS - clock.now_ms())
     control.keep("rtc_offset_ms", clock.rtc_offset_ms)
 
-    from emu import console, flash, repl, tasks
+    from emu import console, flash, repl, rom, tasks
 
     for name in _MODULES:
         __import__(name)
     sys.modules["_asyncio"] = tasks
     console.install((settings.get("seed", 0) * 1009 + settings["run"]) & 0x3FFFFFFF)
+    rom.load(settings["rom"])
     flash.device = flash.mount(settings["flash"])
-    sys.path[:] = ["", ".frozen", "/lib"]
+    sys.path[:] = ["", ".frozen"] + rom.mount() + ["/lib"]
     raw = settings.get("raw", False)
 
     def go():
@@ -54,8 +55,8 @@ def _load(main_globals):
 
 
 def _trim(free_bytes):
-    """Leave so much free heap, at most 512 bytes less, in one piece as far as that is possible."""
-    free_bytes -= 256
+    """Leave so much free heap, at most 1 kB less, in one piece as far as that is possible."""
+    free_bytes -= 512
     gc.collect()
     gc.collect()
     if gc.mem_free() < free_bytes:
