@@ -2,8 +2,8 @@
 
 Looked at from outside (`heap` on the emulator's control channel): what is free after a collection,
 and the longest piece of it, which is what a long message or snapshot must find. Measured when the
-floors were set: 7.4 kB were free, and 4.4 kB in one piece; 25.6 kB and 3.1 kB before the journal's
-chain, the kinds of orders and the link's drift, TLS and counters.
+floors were set: 50 kB were free, 47 kB of it in one piece. Loaded from the file system instead of
+run in place from the ROM partition, the same code left 6 kB.
 """
 
 import pytest
@@ -12,8 +12,8 @@ from demo.households import slabs
 from host_tests.fakes.interpreters import micropython
 from host_tests.fakes.worlds import HOUR_MS, METER, MINUTE_MS, SECOND_MS, Story
 
-FREE_MIN_BYTES = 6_000
-PIECE_MIN_BYTES = 2_000
+FREE_MIN_BYTES = 40_000
+PIECE_MIN_BYTES = 16_000
 
 
 @pytest.fixture
