@@ -252,7 +252,7 @@ UPGRADE_STEPS = (
     ("busy", old_format("v1-busy"), ("boot", "credit", "relay")),
 )
 
-WITHOUT_STEP = ("fault",)
+WITHOUT_STEP = ()
 """Types that no firmware writes yet. It shrinks; a type that is written joins a step above."""
 
 
