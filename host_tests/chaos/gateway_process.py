@@ -12,9 +12,11 @@ that is imported first (host_tests/chaos/mutants.py).
 
 import ctypes
 import ctypes.util
+import faulthandler
 import importlib
 import os
 import shutil
+import signal
 import sqlite3
 from pathlib import Path
 
@@ -130,6 +132,7 @@ def keep_what_is_synced(folder):
 
 
 def main():
+    faulthandler.register(signal.SIGUSR1)  # where does it hang?
     if path := os.environ.get("CHAOS_CLOCK"):
         shift_clock(path)
     if path := os.environ.get("CHAOS_DISK"):

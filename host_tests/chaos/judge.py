@@ -167,6 +167,8 @@ def judge_ledger(meter, records):
             share_percent = record["share_percent"]
         elif kind == "emergency":
             emergency_mp = record["limit_mp"]
+        elif kind == "period" and not record["start_utc_s"]:
+            continue  # the period got its date; its end is not the register of that moment
         elif kind == "period":
             closed_mp += (record["end_wh"] - start_wh) * price
             start_wh = record["end_wh"]

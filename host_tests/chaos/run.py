@@ -180,6 +180,9 @@ class Run:
         self.world.start()
         for meter in self.meters:
             self.world.boards[meter].on("power_lost", lambda _, m=meter: self._lost(m))
+        # What is safe from a power cut of the gateway from the beginning: some records of each.
+        self.live_until(self.world.now_ms + 5 * MINUTE_MS)
+        self.world.settle_disk()
         self.back_up()
         recharges, count = self.wanted
         for name, do, pause_ms in self.plan.steps():

@@ -140,6 +140,13 @@ def test_a_good_history_passes():
     assert invariants() == set()
 
 
+def test_a_period_that_got_its_date_closes_nothing():
+    records = history()[0]
+    dated = {"type": "period", "start_utc_s": 0, "end_utc_s": 9, "end_wh": 0, "charge_mp": 0}
+    records.append({"seq": 9, "boot": 1, "utc_s": 9, **dated, "balance_mp": 1})
+    assert invariants(records) == set()
+
+
 def test_a_wrong_balance():
     assert invariants(changed(7, balance_mp=1)) == {"balance"}
 

@@ -114,6 +114,7 @@ class ChaosWorld(World):
     def start(self):
         """Start everything; what the gateway has written until then the kernel has written back."""
         super().start()
+        self.awaits_broker = False  # a fault may be waiting for it, and to try again takes time
         self.settle_disk()
 
     def settle_disk(self):
