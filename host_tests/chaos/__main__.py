@@ -7,8 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
+from boards.emulated.board import HEAP_KB
 from host_tests.chaos.faults import FAULTS
-from host_tests.chaos.run import HEAP_KB, Run
+from host_tests.chaos.run import Run
 from toolchain import locate
 
 

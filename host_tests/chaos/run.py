@@ -16,7 +16,7 @@ from collections import Counter
 
 import httpx
 
-from boards.emulated.board import BoardError
+from boards.emulated.board import HEAP_KB, BoardError
 from demo.households import JBVNL_URBAN, RUPEE_MP, Household, slabs
 from demo.world import WorldError
 from gateway.backup import back_up, restore
@@ -36,9 +36,6 @@ from host_tests.fakes.meter import FakeMeter
 from host_tests.fakes.worlds import records_on_flash
 
 START_MS = 1_769_625_000_000  # Thursday 2026-01-29 00:00 in India: a month ends within a run
-# More than a chip leaves: a run is about accounts, and the emulator's own lines are taken from the
-# same heap. How much is free is for host_tests/vm/test_heap.py; --heap-kb 110 is a chip's.
-HEAP_KB = 160
 SAMPLE_MS = 20_000
 LIVE_S = 600
 VOLTAGE = 230
