@@ -6,7 +6,22 @@ contact) goes into the flash's log as a MARK, so `Truth` is known at every entry
 """
 
 import json
+import os
+import sys
 from binascii import hexlify
+
+
+class _Os:
+    """The module `os` for the firmware, with random bytes that are the same in every run."""
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def urandom(self, size):
+        return bytes(0xA0 + i for i in range(size))
+
+
+sys.modules["os"] = _Os()  # before anything of the firmware is loaded
 
 import vfs
 from flash import IMAGE, MARK, NVS, Flash
@@ -18,6 +33,7 @@ from firmware.credit.account import Account
 from firmware.link import codec
 from firmware.meter import CHECKPOINT_FORMAT, Meter
 from firmware.relay.driver import RelayDriver
+from firmware.storage import faults
 from firmware.storage import journal as journal_module
 from firmware.storage.slots import Slots
 
@@ -272,20 +288,6 @@ class _Journal(journal_module.Journal):
         return seq
 
 
-class _Os:
-    """The module `os` for the journal, with numbers that are the same in every run."""
-
-    def __getattr__(self, name):
-        return getattr(_os, name)
-
-    def urandom(self, size):
-        return bytes(0xA0 + i for i in range(size))
-
-
-_os = journal_module.os
-journal_module.os = _Os()
-
-
 class Session:
     """settings: the dict that the launcher hands over; image: of the flash; truth: what is known
     so far, changed by what happens; log: list that gets every entry."""
@@ -320,8 +322,8 @@ class Session:
         """OSError if littlefs finds nothing that it can mount."""
         vfs.mount(vfs.VfsLfs2(self.flash), MOUNT)
 
-    def start(self, cause="power", time_known=True, faulted=False):
-        """A boot on the mounted flash."""
+    def start(self, cause="power", time_known=True):
+        """A boot on the mounted flash, as firmware/begin.py does it."""
         self.operations = 0
         self._ticks_ms = 2**30 - 5000
         values = json.loads(self.settings["config"])
@@ -331,12 +333,13 @@ class Session:
         journal = _Journal(FOLDER, CHECKPOINT_FORMAT, **self.settings["sizes"])
         journal.session = self
         relay = RelayDriver("latching", _Coil(self, 1), _Coil(self, 0), _Aux(self), lambda: None)
+        nvs = _Nvs(self)
         self.meter = Meter(
-            config, journal, WallClock(self._ticks), relay, _Nvs(self), 100000, self._line,
+            config, journal, WallClock(self._ticks), relay, nvs, 100000, self._line,
             lambda: None, lambda: Slots(KEEP_FOLDER, "secrets"),
         )  # fmt: skip
-        fault = ("KeyError", "meter.py:1", 77, 0) if faulted else None
-        self.meter.start(cause, self.truth.utc_s if time_known else None, fault)
+        rtc_utc_s = self.truth.utc_s if time_known else None
+        self.meter.start(cause, rtc_utc_s, faults.kept(nvs), lambda: faults.forget(nvs))
         self.meter.finish_operation()
         self.mark("booted", self.meter.energy.import_wh)
 
@@ -373,6 +376,11 @@ class Session:
         for member in ("id", "counter", "balance_mp"):
             answer[member] = record[member]
         self.mark("answer", record["id"], answer)
+
+    def crash(self):
+        """An unhandled exception: main.py keeps it, and the chip restarts."""
+        faults.keep(_Nvs(self), "ValueError", "meter.py:1", 77, self.truth.utc_s)
+        self.restart(cause="soft")
 
     def restart(self, off_s=0, **how):
         """A power cut while nothing is being written, and the next boot."""
@@ -453,7 +461,7 @@ class Session:
 
     def segments(self):
         """Names of the log's files, oldest first."""
-        return sorted(name for name in journal_module.os.listdir(FOLDER) if name[:4] == "log-")
+        return sorted(name for name in os.listdir(FOLDER) if name[:4] == "log-")
 
     def records(self):
         """All records of the journal."""
