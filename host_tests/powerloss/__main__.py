@@ -32,7 +32,7 @@ FULL = {
     "real sizes": {**REAL, "every": 100, "nested": 200, "nested_every": 10},
 }
 SHORT = {
-    "small files": {**SMALL, "every": 61, "nested": 60, "nested_every": 5},
+    "small files": {**SMALL, "every": 97, "nested": 60, "nested_every": 5},
     "upgrade": {**SMALL, "story": "upgrade", "every": 61, "nested": 30, "nested_every": 11},
     "real sizes": {**REAL, "every": 97, "nested": 40, "nested_every": 5, "only": "month ends"},
 }

@@ -109,6 +109,8 @@ class Truth:
         self.account.apply(wire)
         if wire["type"] == "resync":
             self.lost = False
+        if wire["type"] in ("event", "relay", "settings"):
+            self.grace_s = None  # it may have begun anew: the next sample tells
         if wire["type"] == "credit" and wire["kind"] == "opening":
             self.paid_mp += wire["amount_mp"]
 
