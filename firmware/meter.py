@@ -13,7 +13,7 @@ host_tests/unit/test_meter.py, host_tests/property/test_meter_machine.py.
 from firmware import VERSION
 from firmware.console import text
 from firmware.core import civil, events
-from firmware.core.records import LEDGER, LEDGER_LOST
+from firmware.core.records import LEDGER_LOST
 from firmware.core.shim import const, forget
 from firmware.core.wallclock import PLAUSIBLE_UTC_S, STEP_MS
 from firmware.credentials import Credentials
@@ -236,9 +236,8 @@ class Meter:
         self._applying = False
         if held:  # a later block has begun since
             self._block_start_utc_s, self._block_start_wh = block
-        if kind in LEDGER or kind == "block":
-            # The record is on flash: what follows from it is done; only the answer waits.
-            self.attempt(self.keep_floors)
+        # The record is on flash: what follows from it is done; only the answer waits.
+        self.attempt(self.keep_floors)
         self._log_record(fields)
         self._changed()
 

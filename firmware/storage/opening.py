@@ -192,7 +192,7 @@ def _replay(journal):
     for first, record in journal._log_records(0):
         _end, head, body = record
         if chain and head[5] > journal.snapshot_seq:
-            _join(journal, chain, link, gap)
+            _join(journal, chain, link, gap or seq != journal.snapshot_seq)
             chain, link = None, chain[1]
         new = head[5] > journal.snapshot_seq
         if head[5] != seq + 1:
@@ -217,7 +217,7 @@ def _replay(journal):
             if new:
                 yield wire
     if chain:
-        _join(journal, chain, link, gap)
+        _join(journal, chain, link, gap or seq != journal.snapshot_seq)
         link = chain[1]
     journal._link = link or NO_LINK
     if journal.ledger_count < journal._count_told or (version == 1 and journal.tail_missing):

@@ -1,5 +1,6 @@
 """Lost records of the ledger: the meter knows, keeps the supply on, takes no credit, resyncs."""
 
+import binascii
 import json
 import shutil
 
@@ -304,3 +305,26 @@ def test_flipped_bits_and_cut_ends_anywhere_never_stop_a_start(bench):
         assert live["import_wh"] >= nvs["wh"]
         assert bench.order("r-2", 9, amount_mp=25 * RUPEE_MP)["result"] != "old"
         assert bench.meter.account.credits_mp <= true_mp
+
+
+def test_a_log_that_lost_everything_behind_dropped_segments_is_lost_at_once(bench):
+    """Nothing is left in it whose digest could be wrong."""
+    bench.meter.journal.close()
+    for path in sorted(bench.folder.glob("log-*")):
+        renamed = path.with_name("log-%08x" % (bench.meter.journal.last_seq + 1))
+        head = bytearray(path.read_bytes()[:16])
+        head[8:12] = (bench.meter.journal.last_seq + 1).to_bytes(4, "little")
+        head[12:16] = binascii.crc32(bytes(head[:12])).to_bytes(4, "little")
+        path.unlink()
+        renamed.write_bytes(bytes(head))
+    bench.boot(bench.utc_s)
+    assert_lost(bench)
+
+
+def test_the_number_of_an_event_that_went_with_its_flash_is_not_given_again(bench):
+    old = image(bench)
+    bench.meter.set_time((bench.utc_s + 100) * 1000)  # an event, no record of the ledger
+    gone = bench.meter.journal.last_seq
+    put_back(bench, old)
+    assert all(record["seq"] != gone or record["boot"] == 1 for record in bench.records())
+    assert bench.meter.journal.last_seq > gone + 900
