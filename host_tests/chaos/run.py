@@ -76,7 +76,8 @@ class Plan:
         for name in self._bag:
             yield name, known[name][0], self._pause_ms()
         names, shares = zip(*((n, share) for n, (_, share) in self._faults.items()), strict=True)
-        while True:  # for what could not happen when its turn came
+        while True:  # for what could not happen when its turn came, with messages for it to meet
+            yield "recharge", faults.recharge, self._pause_ms()
             (name,) = self._rng.choices(names, shares)
             yield name, known[name][0], self._pause_ms()
 

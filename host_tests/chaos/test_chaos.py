@@ -48,6 +48,7 @@ def test_a_long_plan_has_every_fault_and_operation_often():
 
 def test_a_plan_of_some_faults_has_no_others():
     steps = itertools.islice(Plan(1, 5, 5, ["gateway: killed"]).steps(), 100)
+    # behind the plan recharges go on, so that faults at a message find one
     assert {name for name, _, _ in steps} & set(faults.FAULTS) == {"gateway: killed"}
 
 
