@@ -1,18 +1,19 @@
-"""Puts a meter together from board, configuration and flash. Loaded once, then forgotten.
+"""Puts a meter together from board, configuration and flash.
 
 Tests: host_tests/system/test_faults.py.
 """
 
-import gc
+import asyncio
 import json
 import os
 import time
 
-from firmware.core.config import ConfigError, values_of
+from firmware.core.config import Config, ConfigError
 from firmware.core.events import CONFIG_COPY
 from firmware.core.wallclock import WallClock
 from firmware.credit.tariff import TariffError
 from firmware.link.codec import CodecError
+from firmware.link.uplink import Uplink
 from firmware.meter import CHECKPOINT_FORMAT, Meter
 from firmware.relay.driver import PULSE_MS, RelayDriver
 from firmware.storage import faults
@@ -22,7 +23,35 @@ from firmware.storage.slots import Slots
 
 CONFIG_PATH = "/config.json"
 DATA_FOLDER = "/data"
-KEPT_FOLDER = "/keep"  # as in main.py
+KEPT_FOLDER = "/keep"
+
+
+class Wires:
+    """What connects the parts of a running meter."""
+
+    def __init__(self, board):
+        self._board = board
+        self.operating = asyncio.Event()  # the relay has begun to move
+        self.meter = None
+        self.uplink = None
+
+    def changed(self):
+        """There is a new record."""
+        if self.uplink is not None:
+            self.uplink.wake()
+
+    def set_time(self, utc_ms, round_trip_ms):
+        """Sets the time, as Meter.set_time, and that of the board's clock chip."""
+        if self.meter.set_time(utc_ms, round_trip_ms):
+            try:
+                self._board.rtc.set_utc_s(utc_ms // 1000)
+            except OSError:
+                self.meter.log("the clock chip does not answer, the time was not written to it")
+            self._board.assume_utc_s(self.meter.least_utc_s())
+
+    def forget_fault(self):
+        """The fault before this boot has its record."""
+        faults.forget(self._board.nvs)
 
 
 def load_config(path):
@@ -34,11 +63,11 @@ def load_config(path):
         raise ConfigError(path, "cannot be read, errno %s" % error.errno)
     except (ValueError, MemoryError):
         raise ConfigError(path, "must be JSON")
-    return values_of(values), values
+    return Config(values), values
 
 
-def begin(board, wires):
-    """Fills `wires` (main.Wires) with a Meter that was started and its Uplink.
+def begin(board):
+    """Returns Wires with a Meter that was started and its Uplink.
 
     With config.json or, if that cannot be used, its last good copy. Raises ConfigError, TariffError
     or CodecError without one.
@@ -46,17 +75,17 @@ def begin(board, wires):
     kept = Slots(KEPT_FOLDER, "config")
     try:
         config, values = load_config(CONFIG_PATH)
-        return _assemble(board, wires, config, values, kept, ())
+        return _assemble(board, config, values, kept, ())
     except (ConfigError, TariffError, CodecError) as error:
         copy = kept.read()
         if copy is None:
             raise
         print("%s; SERVICE: the last good copy is in use" % error)
-    _assemble(board, wires, values_of(copy), copy, kept, ((CONFIG_COPY, 0),))
+    return _assemble(board, Config(copy), copy, kept, ((CONFIG_COPY, 0),))
 
 
-def _assemble(board, wires, config, values, kept, told):
-    # No function of this module may be kept: it would keep the whole module in the heap.
+def _assemble(board, config, values, kept, told):
+    wires = Wires(board)
     clock = WallClock(time.ticks_ms, board.nvs)
     relay = RelayDriver(
         board.relay_kind,
@@ -74,7 +103,7 @@ def _assemble(board, wires, config, values, kept, told):
         board.shunt_uohm,
         print,
         wires.changed,
-        wires.secrets,
+        Slots(KEPT_FOLDER, "secrets"),
     )
     if not told:
         try:
@@ -82,7 +111,6 @@ def _assemble(board, wires, config, values, kept, told):
                 kept.write(values)
         except StorageError as error:
             meter.log("no copy of the configuration: %s" % error)
-    values = None
     fault = faults.kept(board.nvs)
     if fault:
         print("fault before this boot: %s at %s, up %d s" % fault[:3])
@@ -101,11 +129,8 @@ def _assemble(board, wires, config, values, kept, told):
 
     wires.meter = meter
     board.assume_utc_s(meter.least_utc_s())
-    # Only now: the code of the link and that of the start are not in the heap together.
-    gc.collect()
-    from firmware.link.uplink import Uplink
-
     wires.uplink = Uplink(config, meter, wires.set_time, board.wlan, board.answer, os.urandom)
+    return wires
 
 
 def _rtc_utc_s(rtc):

@@ -1,4 +1,4 @@
-"""What each kind of signed order does, except the recharge; loaded when one comes.
+"""What each kind of signed order does.
 
 One with two writes finds the first one done when it comes again after a power cut between them, and
 is then accepted whatever the time is. docs/SPEC.md section 2.4 is the prose. Tests:
@@ -6,6 +6,7 @@ host_tests/unit/test_orders.py.
 """
 
 from firmware.core.records import LEDGER_LOST
+from firmware.core.settings import check_settings
 from firmware.core.shim import const
 from firmware.core.wallclock import PLAUSIBLE_UTC_S
 from firmware.credit import tariff as tariffs
@@ -50,6 +51,12 @@ def _refusal(meter, order):
     return "expired" if utc_s > expires_utc_s else None
 
 
+def _recharge(meter, order):
+    amount_mp = codec.integer(order, "amount_mp", 1, codec.AMOUNT_MAX_MP)
+    meter.credit("recharge", order["id"], order["counter"], amount_mp)
+    return "accepted", True
+
+
 def _tariff(meter, order):
     tariff = tariffs.parse(codec.check_document(order.get("document")))
     refusal = _refusal(meter, order)
@@ -65,8 +72,6 @@ def _tariff(meter, order):
 
 
 def _settings(meter, order):
-    from firmware.core.settings import check_settings
-
     document = check_settings(order.get("document"), meter.config)
     refusal = _refusal(meter, order)
     if refusal:
@@ -100,6 +105,20 @@ def _emergency(meter, order):
     limit_mp = codec.integer(order, "limit_mp", 0, codec.AMOUNT_MAX_MP)
     meter.orders.append("emergency", order, limit_mp=limit_mp)
     return "accepted", True
+
+
+def _key(meter, order):
+    if meter.credentials.slots is None:
+        return "unsupported", False
+    meter.credentials.take_key(order)
+    return "accepted", False
+
+
+def _link(meter, order):
+    if meter.credentials.slots is None:
+        return "unsupported", False
+    meter.credentials.take_link(order)
+    return "accepted", False
 
 
 def _clock(meter, order):
@@ -147,11 +166,14 @@ def _resend(meter, order):
 
 
 _KINDS = {
+    "recharge": _recharge,
     "tariff": _tariff,
     "settings": _settings,
     "relay": _relay,
     "arrears": _arrears,
     "emergency": _emergency,
+    "key": _key,
+    "link": _link,
     "clock": _clock,
     "resync": _resync,
     "resend": _resend,

@@ -10,15 +10,16 @@ import sys
 import time
 
 from firmware import VERSION
-from firmware.core.errors import ConfigError
-from firmware.core.shim import const, forget
+from firmware.begin import begin
+from firmware.core import trace
+from firmware.core.config import ConfigError
+from firmware.core.shim import const
 from firmware.credit.tariff import TariffError
 from firmware.link.codec import CodecError
 from firmware.metering.ina219 import INA219, ConfigurationLost
 from firmware.relay.driver import PULSE_MS
+from firmware.storage import faults
 from firmware.storage.errors import StorageError
-
-KEPT_FOLDER = "/keep"
 
 _WATCHDOG_MS = const(8000)
 # A person at the prompt, or mpremote, gets this long before the meter restarts by itself.
@@ -38,42 +39,6 @@ _CONFIGURATION_LOST = const(2)
 _OVERFLOW = const(3)
 
 
-class Wires:
-    """What connects the parts of a running meter; `begin.begin` puts them in."""
-
-    def __init__(self, board):
-        self._board = board
-        self.operating = asyncio.Event()  # the relay has begun to move
-        self.meter = None
-        self.uplink = None
-
-    def changed(self):
-        """There is a new record."""
-        if self.uplink is not None:
-            self.uplink.wake()
-
-    def set_time(self, utc_ms, round_trip_ms):
-        """Sets the time, as Meter.set_time, and that of the board's clock chip."""
-        if self.meter.set_time(utc_ms, round_trip_ms):
-            try:
-                self._board.rtc.set_utc_s(utc_ms // 1000)
-            except OSError:
-                self.meter.log("the clock chip does not answer, the time was not written to it")
-            self._board.assume_utc_s(self.meter.least_utc_s())
-
-    def secrets(self):
-        """What orders have changed of keys and link settings."""
-        from firmware.storage.slots import Slots  # rarely needed
-
-        return Slots(KEPT_FOLDER, "secrets")
-
-    def forget_fault(self):
-        """The fault before this boot has its record."""
-        from firmware.storage import faults
-
-        faults.forget(self._board.nvs)
-
-
 def run():
     """Runs the meter for ever. Ctrl-C ends it and leaves the prompt; an unhandled exception is
     shown, kept over the restart, and restarts the chip: the supply stays as it is."""
@@ -90,18 +55,8 @@ def run():
             board.reset_cause,
         )
     )
-    wires = Wires(board)
     try:
-        from firmware import begin
-
-        begin.begin(board, wires)
-        del begin
-        forget(
-            "firmware.begin",
-            "firmware.core.config",
-            "firmware.storage.faults",
-            "firmware.storage.slots",
-        )
+        wires = begin(board)
     except (ConfigError, TariffError, CodecError) as error:
         print("no meter: %s" % error)
         return
@@ -129,8 +84,6 @@ def run():
 def _keep_fault(board, error, up_s, utc_s):
     """Shows an exception and keeps it over the restart."""
     kind, place = _describe(error)
-    from firmware.storage import faults
-
     try:
         faults.keep(board.nvs, kind, place, up_s, utc_s)
     except OSError as refused:
@@ -140,8 +93,6 @@ def _keep_fault(board, error, up_s, utc_s):
 def _describe(error):
     """(name of the type, `file:line`) of an exception, which is shown."""
     try:
-        from firmware.core import trace
-
         shown = trace.text(error)
         print(shown)
         return type(error).__name__, trace.place(shown)

@@ -10,12 +10,13 @@ No hardware, no clock of its own, no files: they are handed in. Tests:
 host_tests/unit/test_meter.py, host_tests/property/test_meter_machine.py.
 """
 
-from firmware import VERSION
-from firmware.console import text
+from firmware import VERSION, start
+from firmware.console import lines, text
 from firmware.core import civil, events
+from firmware.core.drift import STEP_MS
 from firmware.core.records import LEDGER_LOST
-from firmware.core.shim import const, forget
-from firmware.core.wallclock import PLAUSIBLE_UTC_S, STEP_MS
+from firmware.core.shim import const
+from firmware.core.wallclock import PLAUSIBLE_UTC_S
 from firmware.credentials import Credentials
 from firmware.credit import tariff as tariffs
 from firmware.credit.account import Account
@@ -53,8 +54,8 @@ class Meter:
     config: core.config.Config; journal: storage.journal.Journal of CHECKPOINT_FORMAT, not yet
     opened; clock: core.wallclock.WallClock; relay: relay.driver.RelayDriver; nvs: as esp32.NVS
     (`get_i32`, `set_i32`, `commit`); shunt_uohm: the board's shunt; log: function of one line of
-    text; changed: called after a record has been written; slots(): a storage.slots.Slots for
-    the credentials that orders change, None: they cannot.
+    text; changed: called after a record has been written; slots: a storage.slots.Slots for the
+    credentials that orders change, None: they cannot.
     """
 
     def __init__(self, config, journal, clock, relay, nvs, shunt_uohm, log, changed, slots=None):
@@ -126,12 +127,7 @@ class Meter:
         fault: (kind, place, up s, UTC s) of an exception that ended an earlier boot or None;
         written: called when its record is on flash; told: (code, detail) of further events.
         """
-        from firmware import start
-
-        try:
-            start.start(self, cause, rtc_utc_s, fault, written, told)
-        finally:
-            forget("firmware.start")
+        start.start(self, cause, rtc_utc_s, fault, written, told)
 
     def restore_contact(self):
         """Puts the contact where the state says; does not write."""
@@ -243,13 +239,9 @@ class Meter:
 
     def _log_record(self, record):
         try:
-            from firmware.console import lines
-
             line = lines.record_line(record, self.config.utc_offset_s)
         except MemoryError:  # the record is on flash; only its words are not
             line = "record %s" % record["type"]
-        finally:
-            forget("firmware.console.lines")
         self.log(line)
 
     def log(self, line):

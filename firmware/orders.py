@@ -10,15 +10,14 @@ What each kind of order does is in kinds.py. docs/SPEC.md section 2.4 is the pro
 host_tests/unit/test_orders.py.
 """
 
-from firmware.core.errors import ConfigError
+from firmware import kinds
+from firmware.core.config import ConfigError
 from firmware.core.records import LEDGER_LOST
-from firmware.core.shim import const, forget
+from firmware.core.shim import const
 from firmware.credit.tariff import TariffError
 from firmware.link import codec
 
 _PERMIT_S = const(3600)  # how near a permitted step must come to the time of its order
-
-
 # Not decided on while records of the ledger are missing.
 _OF_THE_LEDGER = ("recharge", "tariff", "arrears", "emergency")
 
@@ -63,7 +62,7 @@ class Orders:
         field = ""
         written = False
         try:
-            result, written = self._decide(order)
+            result, written = kinds.decide(meter, order)
             if result == "unsupported":
                 field = "kind"
         except (codec.CodecError, TariffError, ConfigError) as error:
@@ -82,29 +81,6 @@ class Orders:
             return False
         self.permit_s = None
         return True
-
-    def _decide(self, order):
-        """(result, True if the record that was written is the answer's)."""
-        if order["kind"] == "recharge":
-            amount_mp = codec.integer(order, "amount_mp", 1, codec.AMOUNT_MAX_MP)
-            self._meter.credit("recharge", order["id"], order["counter"], amount_mp)
-            return "accepted", True
-        credentials = self._meter.credentials
-        if order["kind"] in ("key", "link") and credentials.slots:
-            credentials.change("take_" + order["kind"], order)
-            return "accepted", False
-        # The others are rare: their code is in the heap only while it is needed.
-        from firmware import kinds
-
-        try:
-            return kinds.decide(self._meter, order)
-        finally:
-            forget(
-                "firmware.kinds",
-                "firmware.core.settings",
-                "firmware.core.config",
-                "firmware.core.sealing",
-            )
 
     def append(self, record, order, **members):
         """Persists a record with the id and counter of an order."""

@@ -1,4 +1,4 @@
-"""The start of a meter: what is on flash and in NVS becomes its state. Loaded once, then forgotten.
+"""The start of a meter: what is on flash and in NVS becomes its state.
 
 Nothing here may keep a meter from starting: damage is told, a flash that refuses is tried again
 later by `Meter.write_queued`. Tests: host_tests/unit/test_meter.py, test_ledger_lost.py,

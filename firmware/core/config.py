@@ -5,8 +5,6 @@ docs/SPEC.md section 6 describes the members. The key is never shown: errors nam
 
 import binascii
 
-from firmware.core.errors import ConfigError as ConfigError  # found here by others, too
-from firmware.core.errors import Values
 from firmware.core.shim import const
 
 # name, default, lowest, highest
@@ -35,6 +33,15 @@ _INTEGERS = (
 CA_MAX = const(4000)
 _PEM = "-----BEGIN CERTIFICATE-----"
 _VERSION = const(1)
+
+
+class ConfigError(Exception):
+    """A configuration that is refused: `field` is the member at fault, `why` what is allowed."""
+
+    def __init__(self, field, why):
+        super().__init__("config " + field + ": " + why)
+        self.field = field
+        self.why = why
 
 
 def integer(values, field, default, low, high):
@@ -82,15 +89,6 @@ def check_link(values):
         _text(broker, "password", 64),
         ca,
     ]
-
-
-def values_of(document):
-    """As Config, as plain values: a meter keeps these and forgets this module."""
-    config = Config(document)
-    values = Values()
-    for name in config.__dict__:
-        setattr(values, name, getattr(config, name))
-    return values
 
 
 class Config:

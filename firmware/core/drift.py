@@ -5,12 +5,15 @@ the median of the slopes between all pairs of the last points (Theil and Sen): u
 the points may be wrong and it hardly moves. A point that no crystal can explain is left out; a
 second one in a row means that the gateway's clock was set: the points begin anew, the rate stays.
 
-Imported for each time, once an hour, and dropped again. Tests: host_tests/unit/test_wallclock.py.
+Tests: host_tests/unit/test_wallclock.py.
 """
 
 from firmware.core.shim import const
-from firmware.core.wallclock import RATE_MAX_PPB, SLEW_PPB, STEP_MS
 
+# From here on an error is a step, and an event.
+STEP_MS = const(2000)
+RATE_MAX_PPB = const(200000)  # an ESP32's crystal is good for 10 to 40 ppm, with heat and age
+SLEW_PPB = const(500000)
 ROUND_TRIP_MAX_MS = const(2000)
 # How far a learnt rate may be off by the next time: warmth.
 _RATE_ERROR_PPB = const(5000)

@@ -1,7 +1,7 @@
 """Settings and link settings that come by order, checked against the configuration's table.
 
-Shared with the gateway; on the meter loaded when such an order comes. docs/SPEC.md sections 2.7
-and 6. Tests: host_tests/unit/test_orders.py, host_tests/unit/test_credentials.py.
+Shared with the gateway. docs/SPEC.md sections 2.7 and 6. Tests: host_tests/unit/test_orders.py,
+host_tests/unit/test_credentials.py.
 """
 
 from firmware.core.config import SETTINGS, ConfigError, check_link, check_window, integer, section

@@ -5,14 +5,12 @@ the gateway UTC runs at the rate that drift.py has learnt. A small error is made
 neither jumps nor goes back for it. Tests: host_tests/unit/test_wallclock.py.
 """
 
-from firmware.core.shim import const, forget
+from firmware.core import drift
+from firmware.core.drift import RATE_MAX_PPB, SLEW_PPB, STEP_MS
+from firmware.core.shim import const
 
 # 2024-01-01 to 2100-01-01: outside, the clock of a chip was not set or has gone mad.
 PLAUSIBLE_UTC_S = (1704067200, 4102444800)
-# From here on an error is a step, and an event.
-STEP_MS = const(2000)
-RATE_MAX_PPB = const(200000)  # an ESP32's crystal is good for 10 to 40 ppm, with heat and age
-SLEW_PPB = const(500000)
 
 _TICKS_MASK = const(0x3FFFFFFF)
 _LOOK_MS = const(1000)
@@ -90,12 +88,7 @@ class WallClock:
         Returns the step in ms: 0 if the error was below STEP_MS, which is made up slowly; None if
         the time was unknown.
         """
-        from firmware.core import drift
-
-        try:
-            return drift.sync(self, utc_ms, round_trip_ms)
-        finally:
-            forget("firmware.core.drift")
+        return drift.sync(self, utc_ms, round_trip_ms)
 
     def anchor(self, utc_ms, owed_ms, doubt_ms):
         """It is `utc_ms` now, with so much owed and in doubt."""

@@ -26,15 +26,14 @@ import asyncio
 import errno
 import struct
 
-from firmware.core.shim import const, forget
+from firmware.core.shim import const
+from firmware.link import secure
 
 PACKET_MAX = const(4096)
 SKIP_MAX = const(262144)
 ANSWER_S = const(20)
 
-SKIPPED = const(
-    0x01
-)  # no kind on the wire: in place of PUBLISH: of the body there is only the beginning
+SKIPPED = const(0x01)  # no kind on the wire: a PUBLISH of which only the beginning was kept
 CONNACK = const(0x20)
 PUBLISH = const(0x30)
 PUBACK = const(0x40)
@@ -322,14 +321,11 @@ class Client:
         if not self._ca:
             await self._greet()
             return
-        from firmware.link import secure  # a part that many meters do not need
-
         self._plain = self._writer
         try:
             self._reader, self._writer = await secure.wrap(
                 self._reader, self._writer, self._ca, self._host
             )
-            forget("firmware.link.secure")
             # In here, as on MicroPython the handshake comes with the first bytes.
             await self._greet()
         except (ValueError, OSError) as error:

@@ -4,8 +4,8 @@ The `getaddrinfo` of the ESP32 blocks the whole interpreter while it asks, secon
 that is silent; nothing is sampled and the watchdog is not fed meanwhile. This one waits as a task.
 
 The answer is taken from whoever knows the number of the question: it may be forged by somebody on
-the way, as may any DNS. TLS finds out; without TLS nothing does. Imported when a name is
-configured. Tests: host_tests/unit/test_names.py, host_tests/vm/test_names_on_micropython.py.
+the way, as may any DNS. TLS finds out; without TLS nothing does. Tests:
+host_tests/unit/test_names.py.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """TLS for the link: the peer must show a certificate for its name, signed by the one CA given.
 
 mbedtls does the work; its memory (on an ESP32 some 40 kB, docs/DESIGN.md) is not the GC heap's. The
-handshake goes on with the stream's reads and writes, in steps that block some 0.1 s each. Imported
-when a CA is configured. Tests: host_tests/system/test_tls.py.
+handshake goes on with the stream's reads and writes, in steps that block some 0.1 s each. Tests:
+host_tests/system/test_tls.py.
 """
 
 import asyncio

@@ -14,8 +14,8 @@ import asyncio
 import binascii
 import gc
 
-from firmware.core.shim import const, forget
-from firmware.link import codec
+from firmware.core.shim import const
+from firmware.link import codec, names
 from firmware.link.mqtt import Client, LinkDown, reason
 from firmware.storage.errors import StorageError
 
@@ -156,13 +156,8 @@ class Uplink:
 
     async def _find(self, name):
         """The address of a name, asked of the network's DNS server."""
-        from firmware.link import names  # a part that many meters do not need
-
         number = int.from_bytes(self._urandom(2), "big")
-        try:
-            return await names.resolve(name, self._wlan.ifconfig()[3], self._answer, number)
-        finally:
-            forget("firmware.link.names")
+        return await names.resolve(name, self._wlan.ifconfig()[3], self._answer, number)
 
     async def _rotate(self):
         """Ends the connection when other link settings are to be tried."""

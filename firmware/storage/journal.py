@@ -28,7 +28,7 @@ import struct
 from binascii import crc32, hexlify
 
 from firmware.core.records import LEDGER, ORDERED
-from firmware.core.shim import const, forget
+from firmware.core.shim import const
 from firmware.storage import packing
 from firmware.storage.errors import fault, is_full, sync
 from firmware.storage.packing import RecordError
@@ -245,12 +245,9 @@ class Journal:
         (8 hex digits): what to call the journal if no file knows it any more. Raises StorageError,
         also for a file of a newer format.
         """
-        from firmware.storage import opening
+        from firmware.storage import opening  # which builds on this module
 
-        try:
-            return opening.open_journal(self, store_id)
-        finally:
-            forget("firmware.storage.opening")
+        return opening.open_journal(self, store_id)
 
     def close(self):
         """Closes the files. Nothing is pending in them."""

@@ -1,6 +1,6 @@
-"""How a journal is opened at a start: its files become its state. Loaded once, then forgotten.
+"""How a journal is opened at a start: its files become its state.
 
-Part of journal.py, which says the invariants; here is what only a start needs, some 5 kB of heap.
+Part of journal.py, which says the invariants.
 """
 
 import json

@@ -60,10 +60,10 @@ LAST_ID_ONLY = (
 )
 
 SAVED_LATER = (
-    """            self._meter.credit("recharge", order["id"], order["counter"], amount_mp)
+    """    meter.credit("recharge", order["id"], order["counter"], amount_mp)
 """,
-    """            self._meter.later = "recharge", order["id"], order["counter"], amount_mp
-            self.highest = order["counter"]
+    """    meter.later = "recharge", order["id"], order["counter"], amount_mp
+    meter.orders.highest = order["counter"]
 """,
 )
 SAVED_BY_TICK = (
@@ -114,7 +114,7 @@ MUTANTS = [
     Mutant(
         "meter: a recharge is saved after its answer",
         [
-            ("firmware/orders.py", *SAVED_LATER),
+            ("firmware/kinds.py", *SAVED_LATER),
             ("firmware/meter.py", *SAVED_BY_TICK),
         ],
         ["meter: power cut at a message"],

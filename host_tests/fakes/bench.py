@@ -118,7 +118,7 @@ class Bench:
             100000,
             self.lines.append,
             lambda: None,
-            lambda: Slots(str(self.folder) + "-keep", "secrets"),
+            Slots(str(self.folder) + "-keep", "secrets"),
         )
         self.meter.start(cause, rtc_utc_s, self.fault)
         self.meter.finish_operation()

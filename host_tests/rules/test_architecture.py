@@ -20,8 +20,7 @@ ARROWS = {
     "link": {"core", "link", "storage"},
     "console": {"core", "console"},
     "kinds.py": {"core", "credit", "link"},
-    "changes.py": {"core", "link"},
-    "credentials.py": {"core", "link", "changes"},
+    "credentials.py": {"core", "link"},
     "orders.py": {"core", "credit", "link", "kinds"},
     "start.py": {"core", "storage"},
     "meter.py": {
@@ -29,14 +28,14 @@ ARROWS = {
         "credentials",
     },
     "begin.py": {"core", "credit", "relay", "storage", "link", "meter"},
-    "main.py": {"core", "metering", "credit", "relay", "storage", "link", "meter", "begin"},
+    "main.py": {"core", "metering", "credit", "relay", "storage", "link", "begin"},
     "__init__.py": set(),
 }
 
 # Modules that exist on an ESP32 and on CPython; the pure parts get fewer.
 PURE = {"binascii", "hashlib", "json", "micropython"}
 ALLOWED = {
-    # core/shim.py, core/sealing.py, core/trace.py
+    # core/sealing.py, core/trace.py
     "core": {*PURE, "sys", "cryptolib", "cryptography", "io", "traceback"},
     "metering": PURE,
     "credit": PURE,
@@ -45,13 +44,12 @@ ALLOWED = {
     "storage": {*PURE, "os", "errno", "struct"},
     "kinds.py": PURE,
     "link": {*PURE, "asyncio", "errno", "gc", "os", "socket", "ssl", "struct", "tls"},
-    "changes.py": PURE,
-    "credentials.py": {*PURE, "gc"},
+    "credentials.py": PURE,
     "orders.py": PURE,
     "start.py": PURE,
     "meter.py": PURE,
-    "begin.py": {*PURE, "gc", "os", "time"},
-    "main.py": {*PURE, "asyncio", "gc", "os", "sys", "time", "board"},
+    "begin.py": {*PURE, "asyncio", "os", "time"},
+    "main.py": {*PURE, "asyncio", "gc", "sys", "time", "board"},
     "__init__.py": set(),
 }
 

@@ -524,14 +524,14 @@ def short_trials(monkeypatch):
 def test_a_wrong_broker_is_tried_and_the_meter_is_never_cut_off(
     tmp_path, broker, gateway, short_trials
 ):
-    bench = Bench(tmp_path, broker, slots=lambda: Slots(str(tmp_path / "keep"), "secrets"))
+    bench = Bench(tmp_path, broker, slots=Slots(str(tmp_path / "keep"), "secrets"))
     credentials = bench.meter.credentials
 
     async def scenario():
         await bench.until(lambda: bench.times)
-        link = credentials.change("link_in_use")
+        link = credentials.link_in_use()
         link[3] = free_port()
-        credentials.change("try_link", link)
+        credentials.try_link(link)
         await bench.until(lambda: credentials.rotation.trying)
         bench.append(5)
         await bench.until(lambda: not credentials.rotation.trying and bench.uplink.connected)
@@ -540,8 +540,8 @@ def test_a_wrong_broker_is_tried_and_the_meter_is_never_cut_off(
     bench.run(scenario)
     assert bench.meter.events == []
     assert [record["seq"] for record in gateway.records] == [1, 2, 3, 4, 5]
-    bench = Bench(tmp_path, broker, slots=lambda: Slots(str(tmp_path / "keep"), "secrets"))
-    assert bench.meter.credentials.change("link_in_use")[3] == broker.port
+    bench = Bench(tmp_path, broker, slots=Slots(str(tmp_path / "keep"), "secrets"))
+    assert bench.meter.credentials.link_in_use()[3] == broker.port
 
 
 def test_a_right_broker_is_kept_when_the_gateway_is_met_there_and_after_a_restart(
@@ -551,18 +551,15 @@ def test_a_right_broker_is_kept_when_the_gateway_is_met_there_and_after_a_restar
     other = Broker(tmp_path / "other")
     other.start()
     there = Gateway(other.port)
-
-    def slots():
-        return Slots(str(tmp_path / "keep"), "secrets")
-
+    slots = Slots(str(tmp_path / "keep"), "secrets")
     bench = Bench(tmp_path, broker, slots=slots)
     credentials = bench.meter.credentials
 
     async def scenario():
         await bench.until(lambda: bench.times)
-        link = credentials.change("link_in_use")
+        link = credentials.link_in_use()
         link[3] = other.port
-        credentials.change("try_link", link)
+        credentials.try_link(link)
         await bench.until(lambda: credentials.rotation is None)
         bench.append(5)
         await bench.until(lambda: bench.uplink.waiting() == 0)
@@ -599,4 +596,4 @@ def test_the_same_uplink_drains_a_backlog_on_micropython(tmp_path, broker, gatew
     assert (result["resent"], result["refused"]) == (0, 0)
     assert UTC_MS <= result["utc_ms"] < UTC_MS + 2_000
     # 2,048 of them are the batch's buffer, which spares the search for so long a piece later.
-    assert result["uplink_bytes"] < 10_000 * bits // 32
+    assert result["uplink_bytes"] < 14_000 * bits // 32

@@ -5,10 +5,10 @@ import secrets
 
 import pytest
 
-from firmware.changes import LINK
 from firmware.core import sealing
 from firmware.core.config import Config, ConfigError
 from firmware.core.settings import MEMBERS
+from firmware.credentials import LINK
 from firmware.link import codec
 from firmware.link.rotation import TRIALS_MAX, TRY_S
 from firmware.storage.slots import Slots

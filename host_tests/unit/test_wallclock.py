@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.core.drift import learn
-from firmware.core.wallclock import RATE_MAX_PPB, STEP_MS, WallClock
+from firmware.core.drift import RATE_MAX_PPB, STEP_MS, learn
+from firmware.core.wallclock import WallClock
 from host_tests.fakes.bench import NVS
 
 START_MS = 1_767_600_000_000

@@ -1,6 +1,6 @@
 """One start of the meter from an image, which is written to.
 
-argv: the firmware's folder, image, the meter's configuration. Prints one line of JSON.
+argv: the firmware's ROM partition, image, the meter's configuration. Prints one line of JSON.
 """
 
 import gc
@@ -12,11 +12,12 @@ import time
 import parts
 
 gc.threshold(8192)  # as /main.py
+parts.import_from_rom(sys.argv[1])
 own = parts.heap_bytes()  # of this script, which a meter has not
-sys.path.insert(0, sys.argv[1])
 
 import firmware.main  # noqa: E402
 import firmware.meter  # noqa: E402, F401
+from firmware.link.uplink import Uplink  # noqa: E402
 
 flash = parts.mount(sys.argv[2])
 before = parts.heap_bytes()
@@ -28,8 +29,6 @@ us = time.ticks_diff(time.ticks_us(), began_us)
 read = flash.bytes_read
 kept = parts.heap_bytes() - before
 parts.heap_bytes()
-from firmware.link.uplink import Uplink  # noqa: E402  after the start, as in firmware/begin.py
-
 uplink = Uplink(meter.config, meter, parts.nothing, None, parts.nothing, os.urandom)
 parts.heap_bytes()
 print(

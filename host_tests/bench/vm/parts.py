@@ -3,6 +3,7 @@
 
 import gc
 import json
+import sys
 
 import vfs
 
@@ -53,6 +54,16 @@ def mount(path):
     vfs.mount(system, "/flash")
     flash.count()
     return flash
+
+
+def import_from_rom(path):
+    """Has `firmware` run in place from a ROM partition in a file of the host, as on a chip."""
+    sys.path.insert(0, __file__.rsplit("/", 4)[0] + "/boards/emulated/vm")
+    from emu import rom  # type: ignore[import-not-found]
+
+    sys.path.pop(0)  # it has modules that stand for a chip's
+    rom.load(path)
+    sys.path[:0] = rom.mount()
 
 
 class Ticks:

@@ -136,7 +136,7 @@ def contact_is_kept(session, before):
 def link_is_old_or_new(session, before):
     """The broker in force is the last that worked, or the one that was about to."""
     credentials = session.meter.credentials
-    host = credentials.change("link_in_force")[2]
+    host = credentials.link_in_force()[2]
     first = json.loads(session.settings["config"])["broker"]["host"]
     check(host in (before.link or first, before.trial), "link", host, before.link, before.trial)
 

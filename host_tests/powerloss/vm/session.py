@@ -338,7 +338,7 @@ class Session:
         nvs = _Nvs(self)
         self.meter = Meter(
             config, journal, WallClock(self._ticks), relay, nvs, 100000, self._line,
-            lambda: None, lambda: Slots(KEEP_FOLDER, "secrets"),
+            lambda: None, Slots(KEEP_FOLDER, "secrets"),
         )  # fmt: skip
         rtc_utc_s = self.truth.utc_s if time_known else None
         self.meter.start(cause, rtc_utc_s, faults.kept(nvs), lambda: faults.forget(nvs))
