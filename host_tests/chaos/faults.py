@@ -73,7 +73,7 @@ def power_cut_in_write(run, rng):
 def power_cut_at_message(run, rng):
     """The meter's power goes when one of its messages has just been handed on."""
     meter = rng.choice(run.meters)
-    leaf = rng.choice(("answer", "answer", "up", "order", "ack"))
+    leaf = rng.choice(("answer", "answer", "up", "live", "live", "order", "ack"))
     way = TO_BROKER if leaf in UP else FROM_BROKER
 
     def strike():

@@ -47,7 +47,7 @@ class Witness:
     def __init__(self):
         self.acked = {}  # (meter, store): highest seq that the gateway called committed
         self.answers = defaultdict(list)  # (meter, order id): answers in the order sent
-        self.registers = {}  # (meter, store): (boot, up_s) and highest register told in `live`
+        self.registers = {}  # (meter, store): (boot, up_s) and highest register told
         self.messages = defaultdict(int)
         self.violations = []
 
@@ -65,16 +65,23 @@ class Witness:
             self.answers[meter, answer["id"]].append(answer)
         elif packet.leaf == "live":
             live = json.loads(packet.payload)
-            place = meter, live["store"]
-            moment = live["boot"], live["up_s"]
-            last, before_wh = self.registers.get(place, ((0, 0), 0))
-            if moment < last:
-                return  # read late, from a connection that has ended
-            wh = live["import_wh"]
-            if wh < before_wh:
-                text = f"told {wh} Wh after {before_wh} Wh"
-                self.violations.append(Violation("energy", meter, text, live["utc_s"]))
-            self.registers[place] = moment, max(before_wh, wh)
+            self._told(meter, live["store"], live)
+        elif packet.leaf == "up":
+            batch = json.loads(packet.payload)
+            for record in batch["records"]:
+                if "import_wh" in record:
+                    self._told(meter, batch["store"], record)
+
+    def _told(self, meter, store, values):
+        """A register was told; what was told at an earlier moment must not be more."""
+        moment, wh = (values["boot"], values["up_s"]), values["import_wh"]
+        last, before_wh = self.registers.get((meter, store), ((0, 0), 0))
+        if moment <= last:
+            return  # sent again, or read late from a connection that has ended
+        if wh < before_wh:
+            text = f"told {wh} Wh after {before_wh} Wh"
+            self.violations.append(Violation("energy", meter, text, values["utc_s"]))
+        self.registers[meter, store] = moment, max(before_wh, wh)
 
     def judge(self):
         found = list(self.violations)

@@ -129,7 +129,7 @@ MUTANTS = [
                 '            "import_wh": energy.import_wh,\n',
             )
         ],
-        ["meter: power cut"],
+        ["meter: power cut at a message"],
         ("energy",),
         count=20,
     ),

@@ -351,7 +351,12 @@ class Run:
         self.later(away_ms, self._restart_gateway)
 
     def _restart_gateway(self):
-        self.world.restart_gateway()
+        try:
+            self.world.restart_gateway()
+        except WorldError:
+            if self.struck is None:
+                raise
+            return  # a fault at a message killed it as soon as it was there: `_notice` sees to it
         self.notes["gateway started again"] += 1
         self.tell("gateway up")
 

@@ -253,6 +253,8 @@ def test_a_register_told_and_then_taken_back():
 
     assert witnessed(live(1, 9, 10), live(2, 1, 10), live(1, 8, 9)) == []
     assert witnessed(live(1, 9, 10), live(2, 1, 9)) == ["energy"]
+    boot = {"boot": 2, "up_s": 0, "import_wh": 9, "utc_s": 0}
+    assert witnessed(live(1, 9, 10), Message("up", records=[boot])) == ["energy"]
 
 
 # --- packets -------------------------------------------------------------------------------------
