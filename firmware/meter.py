@@ -85,6 +85,7 @@ class Meter:
         self._low_warned = False
         self._undated_told = False
         self._settings = {}  # by order; they win over the configuration
+        self.missing_told = 0  # numbers without a record, at the last start
         self.orders = Orders(self)
         self.service = ""  # or LEDGER_LOST: somebody must come
         self.queue = []  # (function, arguments) that write and wait for the flash
@@ -168,6 +169,7 @@ class Meter:
             "contact": self._contact,
             "ordered_off": self.ordered_off,
             "service": self.service,
+            "missing": self.journal.missing_records,
             "settings": self._settings,
             "low_warned": self._low_warned,
             "highest": self.orders.highest,
@@ -186,6 +188,7 @@ class Meter:
         # Snapshots of 0.1.0 have neither.
         self.ordered_off = state.get("ordered_off", False)
         self.service = state.get("service", "")
+        self.missing_told = state.get("missing", 0)
         self._set(state.get("settings", {}))
         self._low_warned = state["low_warned"]
         self.orders.highest = state["highest"]

@@ -44,6 +44,10 @@ def start(meter, cause, rtc_utc_s, fault, written, told):
     queue.append((meter.append, ("boot", {"cause": cause, "firmware": VERSION, "off_s": off_s})))
     if journal.damaged_bytes:
         queue.append((meter.event, (events.JOURNAL_DAMAGED, journal.damaged_bytes)))
+    # Each start finds the old gaps again: only more of them are news.
+    if journal.missing_records > meter.missing_told:
+        news = journal.missing_records - meter.missing_told
+        queue.append((meter.event, (events.RECORDS_MISSING, news)))
     if fault is None and cause == "watchdog":
         fault = ("watchdog", "unknown", 0, meter.last_utc_s)
     if fault:

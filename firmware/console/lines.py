@@ -21,6 +21,7 @@ WORDS = {
     events.CHANGE_WORKS: "a change works, the old is dropped",
     events.CHANGE_GIVEN_UP: "a change is given up, the old stays",
     events.JOURNAL_DAMAGED: "journal damaged, bytes dropped",
+    events.RECORDS_MISSING: "records are missing from the journal",
     events.LEDGER_LOST: "ledger records are missing, supply kept on, no recharge taken",
     events.STORAGE_REFUSES: "flash refused writes",
     events.STORAGE_WRITES: "flash takes writes again",

@@ -209,6 +209,9 @@ class Journal:
         self.checkpoint_seq = 0  # the last record when the checkpoint was written
         self.lost_records = 0  # records that ended unacknowledged, at least
         self.damaged_bytes = 0  # found by open()
+        # Numbers without a record from the oldest unacknowledged one on, and behind any that is
+        # there; known when the replay of open() has been used up.
+        self.missing_records = 0
         self._store = None
         self._firsts = []  # first number of each segment
         self._log = None  # the newest segment, open; None: the next record begins one
@@ -291,8 +294,10 @@ class Journal:
         record `seq`. Numbers above it may have been given too, so some are left out."""
         self.ledger_count = max(self.ledger_count, ledger_count)
         if seq > self.last_seq:
-            self.lost_records += seq + _SKIPPED - self.last_seq
-            self.last_seq = seq + _SKIPPED
+            skipped = seq + _SKIPPED - self.last_seq
+            self.lost_records += skipped
+            self.missing_records += skipped
+            self.last_seq += skipped
 
     def append(self, name, fields, utc_s, time_valid, up_s):
         """Writes a record and returns its number. On flash on return.

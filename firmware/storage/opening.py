@@ -186,17 +186,19 @@ def _replay(journal):
     link = NO_LINK if not chain or journal._firsts[:1] == [1] else None
     if chain:
         journal.ledger_count = chain[0]
-    seq = journal._firsts[0] - 1 if journal._firsts else 0
+    seq = journal._firsts[0] - 1 if journal._firsts else journal.acked_seq
+    missing = max(0, seq - journal.acked_seq)
     version = VERSION
     gap = False
     for first, record in journal._log_records(0):
         _end, head, body = record
         if chain and head[5] > journal.snapshot_seq:
-            _join(journal, chain, link, gap or seq != journal.snapshot_seq)
+            _join(journal, chain, link, gap or seq < journal.snapshot_seq)
             chain, link = None, chain[1]
         new = head[5] > journal.snapshot_seq
         if head[5] != seq + 1:
             gap = True
+            missing += head[5] - seq - 1
             # What has no chain may have been of the ledger.
             if new and 1 in (version, head[1]):
                 journal.ledger_missing = True
@@ -217,9 +219,10 @@ def _replay(journal):
             if new:
                 yield wire
     if chain:
-        _join(journal, chain, link, gap or seq != journal.snapshot_seq)
+        _join(journal, chain, link, gap or seq < journal.snapshot_seq)
         link = chain[1]
     journal._link = link or NO_LINK
+    journal.missing_records = missing + journal.last_seq - seq
     if journal.ledger_count < journal._count_told or (version == 1 and journal.tail_missing):
         journal.ledger_missing = True
 

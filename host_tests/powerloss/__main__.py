@@ -42,8 +42,8 @@ DAMAGE_SHORT = {**SMALL, "seed": 1, "flips": 2}
 
 WORDS = ("harmless", "older", "told", "ledger lost", "formatted", "key lost", "untold", "failed")
 """What becomes of a damage: nothing; an older sound state, as if power had failed before the last
-write; event 1031; event 1032; littlefs had to be formatted; the meter is back at the key of its
-configuration; records are gone without an event; a promise is broken."""
+write; event 1031 or 1039; event 1032; littlefs had to be formatted; the meter is back at the key of
+its configuration; records are gone without an event; a promise is broken."""
 
 COLUMNS = ("before", "torn", "smeared", "garbage", "reordered", "nested", "third")
 _COLUMN = {"lost-first": "reordered", "last-only": "reordered"}

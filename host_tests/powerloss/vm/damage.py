@@ -5,7 +5,7 @@ each kind at each moment). Prints a line of JSON for each failure and one at the
 
 Whatever the damage, the meter starts, keeps no credit that was not paid, takes no order that was
 decided before, and no record comes back with another content. What is missing is told by an event
-(1031 or 1032); a ledger that is not whole is waited for with the supply on.
+(1031, 1032 or 1039); a ledger that is not whole is waited for with the supply on.
 """
 
 import gc
@@ -24,8 +24,8 @@ from judge import account_state, check
 from scenario import UTC_S, play
 from session import MOUNT, UNDECIDED, Session, Truth, Wrong
 
-_DAMAGED = 1031
 _LOST = 1032
+_TELLING = (1031, _LOST, 1039)
 _BLANK = b"\xff" * BLOCK_BYTES
 
 
@@ -147,7 +147,7 @@ def same_or_told(session, before, nvs, formatted):
             old = known.pop((record["boot"], record["seq"]), None)
             for member in old or ():
                 check(record.get(member) == old[member], "another content", record, old)
-    told = [r["code"] for r in new if r["type"] == "event" and r["code"] in (_DAMAGED, _LOST)]
+    told = [r["code"] for r in new if r["type"] == "event" and r["code"] in _TELLING]
     missing = [r for r in known.values() if r["seq"] >= before.first_seq]
     check(not lost or before.lost or _LOST in told, "lost without event")
     wh = meter.energy.import_wh
