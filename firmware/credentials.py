@@ -151,8 +151,11 @@ class Credentials:
         self.rotation = Rotation()
 
     def _keep_trials(self, trials):
-        self._nvs.set_i32(_TRIALS, trials)
-        self._nvs.commit()
+        try:
+            self._nvs.set_i32(_TRIALS, trials)
+            self._nvs.commit()
+        except OSError:
+            pass  # counted in memory, then
 
     def due(self, up_s):
         """True when the connection is to be ended for one with other link settings."""
@@ -161,12 +164,14 @@ class Credentials:
     def choose(self, up_s):
         """Before each connection: sets the configuration's link settings; True if they changed."""
         rotation = self.rotation
-        if rotation is None or not rotation.choose(up_s):
+        if rotation is None or not rotation.due(up_s):
             return False
-        link = self._read().get("trial" if rotation.trying else "link")
+        # Read first: what is tried and what is used must not differ when memory ends in between.
+        link = self._read().get("link" if rotation.trying else "trial")
         if link is None:  # the flash lost it: go on with what is in use
             self.rotation = None
             return False
+        rotation.choose(up_s)
         self._use(link)
         if rotation.trying:
             self._keep_trials(rotation.trials)

@@ -60,7 +60,8 @@ def _recharge(meter, order):
 def _tariff(meter, order):
     tariff = tariffs.parse(codec.check_document(order.get("document")))
     refusal = _refusal(meter, order)
-    if tariff.document == meter.account.tariff.document:
+    in_force = meter.account.tariff  # None while a new meter's flash refuses
+    if in_force and tariff.document == in_force.document:
         return "accepted", False
     if refusal:
         return refusal, False

@@ -131,10 +131,14 @@ class Meter:
         start.start(self, cause, rtc_utc_s, fault, written, told)
 
     def restore_contact(self):
-        """Puts the contact where the state says; does not write."""
-        if self._relay.contact() != self._contact:
-            self._relay.operate(self._contact)
-        self._contact_told = self._contact
+        """Puts the contact where the state says, closed if that is in doubt; does not write."""
+        wanted = self._contact
+        if self.service and not self.ordered_off and not wanted:
+            wanted = 1
+            self._closed_early = True
+        if self._relay.contact() != wanted:
+            self._relay.operate(wanted)
+        self._contact_told = wanted
 
     def raise_register(self, wh):
         """The register is at least `wh`, as a second place knows."""
@@ -226,11 +230,11 @@ class Meter:
             0 if utc_s is None else 1,
             up_s,
         )
+        self._applying = True
         fields["type"] = kind
         fields["utc_s"] = utc_s or 0
         fields["time_valid"] = 0 if utc_s is None else 1
         block = self._block_start_utc_s, self._block_start_wh
-        self._applying = True
         self.apply(fields)
         self._applying = False
         if held:  # a later block has begun since
@@ -627,7 +631,8 @@ class Meter:
 
     def _step_rules(self, utc_s):
         if self.service == LEDGER_LOST:
-            return  # the balance is not known, and doubt never cuts
+            self.keep_supplied()  # the balance is not known, and doubt never cuts
+            return
         config = self.config
         balance_mp = self.balance_mp()
         if balance_mp > config.low_credit_mp:

@@ -32,14 +32,16 @@ def start(meter, cause, rtc_utc_s, fault, written, told):
     missing = _take_floors(meter)
     if rtc_utc_s is not None and _is_credible(meter, rtc_utc_s):
         meter.clock.set_utc_ms(rtc_utc_s * 1000)
+    told_lost = meter.service
+    if missing:
+        meter.service = LEDGER_LOST
     # Before anything is written: a flash that refuses must not keep the supply off.
     meter.restore_contact()
     off_s = _off_s(meter)
     journal.begin_boot()
     queue = meter.queue
-    if missing and not meter.service:
+    if missing and not told_lost:
         # Before any other record or snapshot, which could hide that it is so.
-        meter.service = LEDGER_LOST
         queue.append((meter.event, (events.LEDGER_LOST, missing)))
     queue.append((meter.append, ("boot", {"cause": cause, "firmware": VERSION, "off_s": off_s})))
     if journal.damaged_bytes:

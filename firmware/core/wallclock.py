@@ -101,6 +101,9 @@ class WallClock:
     def keep_rate(self):
         """Writes the rate to NVS."""
         self.kept_ppb = self.rate_ppb
-        if self._nvs:
-            self._nvs.set_i32(_NVS_KEY, self.rate_ppb)
-            self._nvs.commit()
+        try:
+            if self._nvs:
+                self._nvs.set_i32(_NVS_KEY, self.rate_ppb)
+                self._nvs.commit()
+        except OSError:
+            pass  # it is learnt anew after a restart

@@ -55,6 +55,7 @@ class Uplink:
         self._answer = answer
         self._urandom = urandom
         self._client = self._make_client()
+        self._leaving = False  # other settings are in use than those of the client
         # Made once: after a day there is no free piece of this length in an ESP32's heap.
         self._buffer = bytearray(BATCH_BYTES)
         self._woken = asyncio.Event()
@@ -135,8 +136,10 @@ class Uplink:
         while True:
             up_s = self._meter.clock.up_s()
             try:
-                if self._meter.credentials.choose(up_s):
+                self._leaving = self._meter.credentials.choose(up_s) or self._leaving
+                if self._leaving:
                     self._leave()
+                    self._leaving = False
                 await self._join()
                 await self._client.run_once()
             except LinkDown as error:

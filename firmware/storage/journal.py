@@ -30,7 +30,7 @@ from binascii import crc32, hexlify
 from firmware.core.records import LEDGER, ORDERED
 from firmware.core.shim import const
 from firmware.storage import packing
-from firmware.storage.errors import fault, is_full, sync
+from firmware.storage.errors import JournalFull, fault, is_full, sync
 from firmware.storage.packing import RecordError
 
 SEGMENT_BYTES = const(32768)
@@ -317,6 +317,11 @@ class Journal:
         head = struct.pack(
             HEAD, _MAGIC, VERSION, code, flags, len(payload), seq, self.boot, utc_s, up_s
         )
+        # All that takes memory comes before the write: behind it nothing may fail.
+        link = digest_of(head, payload) if chained else self._link
+        if name in ORDERED:
+            may_hold = self._firsts[-1] if self._firsts else seq
+            self._orders.setdefault(order_digest(fields["id"]), may_hold)
         try:
             self._append(seq, head, payload, utc_s if time_valid else 0)
         except OSError as error:
@@ -327,11 +332,9 @@ class Journal:
             except OSError as again:
                 raise fault("append", again)
         self.last_seq = seq
+        self._link = link
         if chained:
-            self._link = digest_of(head, payload)
             self.ledger_count += 1
-        if name in ORDERED:
-            self._orders.setdefault(order_digest(fields["id"]), self._firsts[-1])
         return seq
 
     def _append(self, seq, head, body, now_utc_s):
@@ -384,7 +387,10 @@ class Journal:
         last = self._firsts[1] - 1
         if last > self.snapshot_seq or (last > self.acked_seq and not unacknowledged_too):
             return False
-        os.remove(self._segment_path(self._firsts[0]))
+        try:
+            os.remove(self._segment_path(self._firsts[0]))
+        except OSError:
+            return False  # it is still there
         self.lost_records += max(0, last - max(self.acked_seq, self._firsts[0] - 1))
         self._firsts.pop(0)
         return True
@@ -419,6 +425,14 @@ class Journal:
         body = chain + json.dumps(state).encode()
         if len(body) > PAYLOAD_MAX:
             raise RecordError("snapshot", "is too long")
+        try:
+            self._snapshot(body)
+        except JournalFull:
+            if not self._drop_oldest(False):
+                raise
+            self._snapshot(body)
+
+    def _snapshot(self, body):
         live = 1 - self._live
         path = self._path(CHECKPOINT_FILES[live])
         file = None
@@ -426,14 +440,14 @@ class Journal:
             file = open(path, "wb")
             _write_file_head(file, CHECKPOINT_FAMILY, self._store, self._generation + 1)
             size = self._write_state(file, SNAPSHOT, body)
-        except OSError as error:
-            _discard(file)
+        except (OSError, MemoryError) as error:
+            _discard(file)  # else the heap closes it some time, over what is written there next
             try:
                 os.remove(path)
             except OSError:
                 # It may count after a restart: the old file must not grow newer than it.
                 self._checkpoints = _discard(self._checkpoints)
-            raise fault("snapshot", error)
+            raise fault("snapshot", error) if isinstance(error, OSError) else error
         _discard(self._checkpoints)
         self._checkpoints, self._checkpoints_size = file, FILE_HEAD_BYTES + size
         self._live = live

@@ -254,6 +254,40 @@ def test_power_cut_at_each_write_of_a_link_change_leaves_old_or_new(bench, monke
     assert link(bench) == NEW_LINK
 
 
+def test_no_memory_to_change_over_is_no_proof_of_settings_that_were_not_used(bench, monkeypatch):
+    old = link(bench)
+    change_link(bench)
+    credentials = bench.meter.credentials
+
+    def no_memory(_slots):
+        raise MemoryError
+
+    with monkeypatch.context() as full:
+        full.setattr(Slots, "read", no_memory)
+        with pytest.raises(MemoryError):
+            credentials.choose(0)
+    credentials.verified()  # over the old ones
+    assert not changes(bench)
+    assert link(bench) == old
+    assert credentials.choose(1)
+    assert link(bench) == NEW_LINK
+
+
+def test_an_nvs_that_refuses_lets_new_link_settings_be_tried(bench):
+    change_link(bench)
+
+    def refuse():
+        raise OSError(-0x1105)
+
+    bench.nvs.commit = refuse
+    assert bench.meter.credentials.choose(0)
+    assert link(bench) == NEW_LINK
+    assert change_link(bench, 2) is None  # not answered: the order comes again
+    del bench.nvs.commit
+    bench.run(120, 0, step_s=10)
+    assert change_link(bench, 2)["result"] == "accepted"
+
+
 @pytest.mark.parametrize(
     ("document", "field"),
     [

@@ -484,6 +484,62 @@ def test_a_full_flash_drops_an_acknowledged_segment_or_says_so(tmp_path):
     assert journal.lost_records == 0
 
 
+def test_a_snapshot_on_a_full_flash_drops_an_acknowledged_segment(tmp_path, monkeypatch):
+    journal = began(tmp_path)
+    for _ in range(3):
+        fill_segment(journal, T0_UTC_S)
+    journal.snapshot({"n": 1})
+    journal.acknowledge(journal.last_seq)
+    write = journal_module._write_record
+
+    def full(file, *record):
+        if len(journal._firsts) == 3:
+            raise OSError(errno.ENOSPC, "injected")
+        return write(file, *record)
+
+    monkeypatch.setattr(journal_module, "_write_record", full)
+    journal.snapshot({"n": 2})
+    assert reopened(tmp_path)[1] == {"n": 2}
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "injected")
+
+    monkeypatch.setattr(journal_module, "_write_record", refuse)
+    monkeypatch.setattr(journal_module.os, "remove", refuse)
+    for write in (append, lambda journal: journal.snapshot({"n": 3})):
+        with pytest.raises(JournalFull):
+            write(journal)
+
+
+@pytest.mark.parametrize("name", ["credit", "relay"])
+def test_memory_that_ends_beside_a_record_leaves_it_wholly_written_or_not_at_all(
+    tmp_path, monkeypatch, name
+):
+    journal = began(tmp_path)
+    append(journal, "credit", credit("r-1"))
+    fields = credit("r-2")
+    if name == "relay":
+        fields = {"state": "connected", "contact": 1, "reason": "order", **REGISTERS}
+
+    def no_memory(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as full:
+        full.setattr(journal_module, "digest_of", no_memory)
+        with pytest.raises(MemoryError):
+            append(journal, name, dict(fields))
+    with monkeypatch.context() as full:
+        full.setattr(journal_module, "order_digest", no_memory)
+        if name == "credit":
+            with pytest.raises(MemoryError):
+                append(journal, name, dict(fields))
+    assert [r["seq"] for r in journal.records_after(0, 9)] == [1]
+    append(journal, name, dict(fields))
+    again = reopened(tmp_path)[0]
+    assert [r["seq"] for r in again.records_after(0, 9)] == [1, 2]
+    assert (again.ledger_count, again.ledger_missing) == (2, False)
+
+
 def test_a_checkpoint_that_fails_asks_for_a_snapshot(tmp_path):
     journal = began(tmp_path)
     journal.snapshot({"n": 1})

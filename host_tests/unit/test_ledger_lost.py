@@ -3,6 +3,7 @@
 import binascii
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -209,6 +210,32 @@ def test_a_contact_that_the_utility_opened_stays_open(bench):
     assert (live["service"], live["contact"], bench.contact.closed) == ("ledger_lost", 0, 0)
     assert bench.order("d-2", 6, "relay", state="connected")["result"] == "accepted"
     assert bench.contact.closed
+
+
+def test_a_lifted_order_leaves_no_cut_for_want_of_credit_behind(make_bench):
+    bench = make_bench(opening_balance_mp=0)
+    bench.run(36 * HOUR_S, 0, step_s=10)
+    order = {"state": "disconnected", "expires_utc_s": bench.utc_s + HOUR_S}
+    assert bench.order("d-1", 5, "relay", **order)["result"] == "accepted"
+    spoil_record(bench, bench.records("credit")[0]["seq"])
+    assert not bench.contact.closed
+    assert bench.order("d-2", 6, "relay", state="connected")["result"] == "accepted"
+    assert_lost(bench)
+
+
+def test_an_older_copy_does_not_open_a_contact_even_for_a_moment(make_bench):
+    bench = make_bench(opening_balance_mp=0)
+    bench.run(36 * HOUR_S, 0, step_s=10)
+    files = image(bench)
+    assert bench.order("r-1", 5, amount_mp=RUPEE_MP)["result"] == "accepted"
+    assert bench.contact.closed
+    bench.meter.finish_operation()
+    moved = []
+    coil = lambda closes: SimpleNamespace(value=lambda on: on and moved.append(closes))  # noqa: E731
+    bench.contact.coil = coil
+    put_back(bench, files)
+    assert_lost(bench)
+    assert False not in moved
 
 
 def test_a_resync_ends_it_and_the_meter_is_what_the_document_says(bench):
