@@ -316,15 +316,16 @@ def _resync(parts: Parts) -> APIRouter:
 
     def totals(meter: str) -> dict[str, Any]:
         parts.meters.check(meter)
-        lost, document, balance_mp = parts.audit.totals(meter)
+        told, document, balance_mp = parts.audit.totals(meter)
         live = parts.live.last_values(meter)
-        if live is not None:
-            lost = lost or live.service == LEDGER_LOST
+        says = live is not None and live.service == LEDGER_LOST
         with parts.store.reading() as connection:
             waiting = orders.blocked_counts(connection).get(meter, 0)
         return {
             "meter": meter,
-            "needed": lost or waiting > 0,
+            "needed": told or says or waiting > 0,
+            # Its journal has said so, too: what it has from before the loss has arrived.
+            "complete": told,
             "document": document,
             "balance_mp": balance_mp,
             "orders_waiting": waiting,
@@ -349,6 +350,8 @@ def _resync(parts: Parts) -> APIRouter:
         now = totals(meter)
         if not now["needed"]:
             raise Conflict("meter", "has not lost its ledger")
+        if not now["complete"]:
+            raise Conflict("meter", "has records from before the loss that are still to come: wait")
         if new.document != now["document"]:
             raise Conflict("document", "is not, or no longer, what is known here: look again")
         order, _is_new = make_order(

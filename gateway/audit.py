@@ -306,17 +306,29 @@ def _register(connection: Any, meter: str, account: Account) -> None:
 
 
 def _confirmed_without_record(connection: Any, meter: str) -> list[int]:
-    """Amounts of recharges that the meter answered to, but whose ledger entry never came."""
+    """Amounts of recharges that the meter answered to, but whose ledger entry never came.
+
+    One that was confirmed before the last resync is in the totals which that gave to the meter.
+    """
     records, recharges = tables.records, tables.recharges
+    happened, orders = tables.recharge_events, tables.orders
     known = {
         json.loads(row.content)["id"]
         for row in connection.execute(
             sa.select(records.c.content).where(records.c.meter == meter, records.c.type == "credit")
         )
     }
-    rows = connection.execute(
-        sa.select(recharges.c.id, recharges.c.amount_mp).where(
-            recharges.c.meter == meter, recharges.c.state == "confirmed"
+    resynced_utc_ms = connection.execute(
+        sa.select(sa.func.max(orders.c.created_utc_ms)).where(
+            orders.c.meter == meter, orders.c.kind == "resync", orders.c.state == "done"
         )
+    ).scalar()
+    confirmed = happened.c.state == "confirmed"
+    if resynced_utc_ms is not None:
+        confirmed &= happened.c.utc_ms > resynced_utc_ms
+    rows = connection.execute(
+        sa.select(recharges.c.id, recharges.c.amount_mp)
+        .join(happened, happened.c.recharge == recharges.c.id)
+        .where(recharges.c.meter == meter, recharges.c.state == "confirmed", confirmed)
     )
     return [row.amount_mp for row in rows if row.id not in known]

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.broker_files import GATEWAY_USER, Listener, User, password_hash, render
@@ -46,7 +46,7 @@ class Address:
     host: str
     port: int
     user: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     ca_file: str = ""
     """Certificate of the authority that is pinned, PEM; "" for a connection without TLS."""
 

@@ -16,7 +16,7 @@ from typing import Protocol
 from firmware.link import codec
 from gateway import kinds, orders
 from gateway.clock import Clock, wait_until
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, StoreBusy
 from gateway.meters import Meters
 from gateway.store import Store
 from gateway.thread import WorkerThread
@@ -142,7 +142,15 @@ class Desk:
             todo = sorted(self._changed | due)
             self._changed.clear()
         for meter in todo:
-            self._serve(meter, now_ms)
+            try:
+                self._serve(meter, now_ms)
+            except StoreBusy:
+                raise
+            except GatewayError as error:
+                # What is wrong with one meter must not stop the others' orders.
+                log.error("%s: its orders cannot be sent: %s", meter, error)
+                with self._lock:
+                    self._lines[meter].put_down()
         with self._lock:
             waiting = [line for line in self._lines.values() if line.online and line.in_flight]
             hold = any(line.sure and line.attempts <= HELD_ATTEMPTS for line in waiting)

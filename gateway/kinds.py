@@ -40,6 +40,9 @@ class Asked(NamedTuple):
     secret: dict[str, Any] | None = None
     expires_utc_s: int | None = None
 
+    def __repr__(self) -> str:
+        return f"Asked({self.kind}, {self.members})"  # never the secret
+
 
 def check(meters: Meters, meter: str, kind: str, given: dict[str, Any], now_utc_ms: int) -> Asked:
     """An order as it is to be kept. Raises FieldError naming the member and what is allowed."""

@@ -14,7 +14,7 @@ import base64
 import json
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -65,7 +65,7 @@ class Registration:
     sanctioned_load_w: int
     tariff: dict[str, Any]
     opening_balance_mp: int
-    wifi: dict[str, Any]
+    wifi: dict[str, Any] = field(repr=False)
     settings: dict[str, Any]
     rules: dict[str, Any]
 
@@ -78,6 +78,9 @@ class Keys(NamedTuple):
     old: bytes | None
     following: bytes
     unsure: bool
+
+    def __repr__(self) -> str:
+        return f"Keys(generation {self.generation})"  # never the keys
 
     def attempt(self, number: int) -> tuple[int, bytes]:
         """(generation, key) to sign with at the attempt `number` (from 0) to reach a meter.

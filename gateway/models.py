@@ -83,7 +83,9 @@ class Wifi(Strict):
     """The network that the meter joins."""
 
     ssid: str = Field(default="bijli", description="1 to 32 characters")
-    password: str = Field(default="", description="0 to 63 characters; empty for an open network")
+    password: str = Field(
+        default="", repr=False, description="0 to 63 characters; empty for an open network"
+    )
 
 
 class NewMeter(Strict):
@@ -221,7 +223,7 @@ class NewWifi(Strict):
     """Another network."""
 
     ssid: str = Field(description="1 to 32 characters")
-    password: str = Field(description="0 to 63 characters; empty for an open network")
+    password: str = Field(repr=False, description="0 to 63 characters; empty for an open network")
 
 
 class LinkOrder(Strict):

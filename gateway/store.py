@@ -123,7 +123,10 @@ def _upgrade(engine: Engine) -> None:
 
 
 def _engine(path: Path, writes: bool) -> Engine:
-    engine = sa.create_engine(f"sqlite:///{path}", pool_size=1 if writes else 8)
+    # What is written may be a sealed secret or somebody's phone number: not for the log.
+    engine = sa.create_engine(
+        f"sqlite:///{path}", pool_size=1 if writes else 8, hide_parameters=True
+    )
 
     @sa.event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:

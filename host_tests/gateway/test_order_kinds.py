@@ -205,6 +205,13 @@ def test_a_lost_ledger_holds_recharges_but_nothing_else(bench):
     assert bench.get(f"/api/recharges/{recharge}")["state"] == "sent"
     alarms = " ".join(bench.get("/api/health")["alarms"])
     assert "bijli meter resync JH-0001" in alarms
+    # Its records from before the loss may still be on their way: no totals without them.
+    shown = bench.get("/api/meters/JH-0001/resync")
+    assert shown["needed"] is True
+    body = {"document": shown["document"]}
+    key = {"Idempotency-Key": "r"}
+    refused = bench.http.post("/api/meters/JH-0001/resync", json=body, headers=key)
+    assert (refused.status_code, refused.json()["field"]) == (409, "meter")
     other = send(bench, kind="relay", state="connected").json()["id"]
     order_is(bench, other, "done")
     assert meter.account.credits_mp == 10_000_000
@@ -267,3 +274,11 @@ def test_a_resync_gives_an_erased_meter_its_totals_back(bench):
     assert meter.account.balance_mp(meter.import_wh) == balance_mp - 200 * 850 + 50
     bench.until(lambda: bench.get("/api/meters/JH-0001/balance")["agree"] is True)
     assert bench.get("/api/health")["alarms"] == []
+
+    # A second loss: what was confirmed before the first resync is in its totals already.
+    credits_mp = meter.account.credits_mp
+    meter.lose_ledger()
+    meter.flush()
+    bench.until(lambda: bench.get("/api/meters/JH-0001/balance")["ledger_lost"])
+    again = bench.get("/api/meters/JH-0001/resync")["document"]
+    assert again["credits_mp"] == credits_mp

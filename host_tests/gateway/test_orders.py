@@ -204,3 +204,15 @@ def test_tariff_order(bench):
     meter.wait_for(lambda: meter.account.tariff.version == 2)
     bench.until(lambda: bench.get("/api/meters/JH-0001")["open_orders"] == 0)
     assert bench.get("/api/meters/JH-0001/balance")["agree"] is True
+
+
+def test_a_meter_whose_orders_cannot_be_sent_does_not_hold_up_the_others(bench):
+    first, second = bench.meter("AA-0001"), bench.meter("ZZ-0001")
+    for meter in (first, second):
+        meter.flush()
+    # Whoever has taken its broker password out of a meter can say this in its name.
+    first.record("credit", kind="recharge", id="x", counter=codec.COUNTER_MAX, amount_mp=1)
+    first.flush()
+    bench.recharge(meter="AA-0001", key="a")
+    fine = bench.recharge(meter="ZZ-0001", key="b").json()["id"]
+    bench.recharge_is(fine, "confirmed")
