@@ -236,7 +236,7 @@ class Meters:
         """
         key = secrets.token_bytes(KEY_BYTES)
         password = secrets.token_urlsafe(PASSWORD_BYTES)
-        document = self._document(asked, key, password)
+        document = self._document(asked, key, password, now_utc_ms)
         row = {
             "id": asked.meter,
             "consumer": asked.consumer,
@@ -275,7 +275,9 @@ class Meters:
         self.refresh(asked.meter)
         return document
 
-    def _document(self, asked: Registration, key: bytes, password: str) -> dict[str, Any]:
+    def _document(
+        self, asked: Registration, key: bytes, password: str, now_utc_ms: int
+    ) -> dict[str, Any]:
         try:
             codec.check_meter_id(asked.meter)
         except codec.CodecError as error:
@@ -293,6 +295,7 @@ class Meters:
         document: dict[str, Any] = {
             "v": 1,
             "meter": asked.meter,
+            "made_utc_s": now_utc_ms // 1000,
             "key": key.hex(),
             "wifi": asked.wifi,
             "broker": {

@@ -35,9 +35,12 @@ def test_provisioning_document_is_what_the_firmware_takes_and_is_given_once(benc
     )
     checked = Config(document)
     assert (checked.live_period_s, checked.low_credit_mp, checked.grace_s) == (5, 1, 86400)
+    made_utc_ms = bench.get("/api/meters/JH-0001")["created_utc_ms"]
+    assert document["made_utc_s"] == made_utc_ms // 1000
     assert set(document) == {
         "v",
         "meter",
+        "made_utc_s",
         "key",
         "wifi",
         "broker",

@@ -9,10 +9,6 @@ from gateway.errors import StartError
 from gateway.folder import lock
 from host_tests.fakes.worlds import METER, MINUTE_MS, SECOND_MS, Story
 
-ROOMY_HEAP_KB = 160
-"""What gateway and firmware say to each other is tried here; how much heap there is, in
-host_tests/vm/test_heap.py."""
-
 
 def send(story, key, **body):
     return story.world.post(f"/api/meters/{METER}/orders", body, {"Idempotency-Key": key})["id"]
@@ -47,7 +43,7 @@ def wait_released(folder):
 
 @pytest.fixture
 def story(tmp_path):
-    with Story(tmp_path / "world", heap_kb=ROOMY_HEAP_KB) as made:
+    with Story(tmp_path / "world") as made:
         made.passes(2 * MINUTE_MS + 500)
         yield made
 

@@ -23,6 +23,8 @@ from host_tests.system.test_mqtt_client import ROOT, WAIT_S, free_port
 from toolchain import locate
 
 START_MS = 1_767_600_000_000
+HEAP_FREE_MIN_BYTES = 36_000  # measured: 41 kB with the link up
+HEAP_PIECE_MIN_BYTES = 16_000
 
 # What is said of each broker, in mbedtls's words and in OpenSSL's.
 ENDS = {
@@ -144,4 +146,7 @@ def test_the_flashed_meter_speaks_tls_to_a_name(brokers, tmp_path, broker, ends)
         line, _ = board.wait_for("link (up|down)", 60)
         assert ("link down: tls: " in line and ends in line) if ends else "link up" in line, line
         board.wait_for("status ", 60)  # it goes on measuring
+        heap = board.command("heap")
+        assert heap["free"] >= HEAP_FREE_MIN_BYTES, heap
+        assert heap["longest"] >= HEAP_PIECE_MIN_BYTES, heap
         assert not [line for line in board.lines() if "event 1012" in line or "rror" in line]
