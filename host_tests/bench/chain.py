@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -9,6 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import paho.mqtt.client as paho
 from boards.emulated import flashing
 from boards.emulated.board import HEAP_KB, EmulatedBoard
 from boards.emulated.conductor import Conductor
+from firmware.link import codec
 from host_tests.bench.measure import Group, Row, alternate
 from host_tests.bench.services import Broker, Gateway, wait
 from host_tests.bench.storage import DAYS, history
@@ -24,16 +27,39 @@ from host_tests.fakes.documents import meter_config, tariff_document
 
 POLL_S = 0.05
 ANSWER_S = 20
-DRAIN_S = 60
+DRAIN_S = 120
+QUICK_DAYS = 7  # long enough for some live values meanwhile
+LIVE_PERIOD_S = 1
+IDLE_S = 5
 RECHARGE_MP = 1_000_000
 FAILURE = re.compile(r"\w+Error: ")
 
-# The flashed program, but a batch that the broker has taken counts as acknowledged.
-HASTY_MAIN = b"""
+# The flashed program; its time goes on while it awaits an answer, as that of a chip does.
+OUR_MAIN = b"""
 import gc
 
 gc.threshold(8192)
 
+import asyncio
+
+import board
+
+
+async def answer(self, awaitable, timeout_s):
+    return await asyncio.wait_for(awaitable, timeout_s)
+
+
+board.Board.answer = answer
+
+import firmware.main
+
+firmware.main.run()
+"""
+
+# But a batch that the broker has taken counts as acknowledged.
+HASTY_MAIN = OUR_MAIN.replace(
+    b"import firmware.main\n",
+    b"""
 import firmware.link.uplink
 
 
@@ -45,22 +71,24 @@ async def taken(self, seq):
 firmware.link.uplink.Uplink._acknowledged = taken
 
 import firmware.main
-
-firmware.main.run()
-"""
+""",
+)
 
 
 def backlog(quick: bool, folder: Path) -> Group:
     """One meter's weeks without a link, delivered."""
     files = flashing.files_of(flashing.build())
-    programs = {"ours": files, "hasty": {**files, "main.py": HASTY_MAIN}}
+    programs = {
+        "ours": {**files, "main.py": OUR_MAIN},
+        "hasty": {**files, "main.py": HASTY_MAIN},
+    }
     config = folder / "config.json"
     config.write_text(json.dumps(meter_config(opening_balance_mp=10**9)))
-    days = 2 if quick else DAYS
+    days = QUICK_DAYS if quick else DAYS
     records = 0
     for name, program in programs.items():
         flashing.flash_image(folder / name, program)
-        records = history(folder / name / "flash.bin", config, days)
+        records = history(folder / name, config, days)
     names = itertools.count(1)
     group = Group(
         "backlog",
@@ -68,21 +96,28 @@ def backlog(quick: bool, folder: Path) -> Group:
         f"records of {days} days on its flash; uplink, mosquitto, gateway. From `link up` "
         "on its console until they are committed at the gateway, in batches of up to 8, each "
         "acknowledged after the commit before the next is sent. The baseline is the same program "
-        "that goes on at the broker's PUBACK. The processor is the host's, not an ESP32's.",
+        "that goes on at the broker's PUBACK. Other than on the emulated board by default, time "
+        "goes on while a meter awaits an answer. Live values are due each second after the last; "
+        "late is how much longer the longest time between two was, for a subscriber of the "
+        "broker. The processor is the host's, not an ESP32's.",
     )
-    with Gateway(folder / "gateway", {}) as gateway:
+    with contextlib.ExitStack() as services:
+        broker = services.enter_context(Broker(folder / "broker"))
+        external = ("--external-broker", f"127.0.0.1:{broker.port}")
+        gateway = services.enter_context(Gateway(folder / "gateway", {}, *external))
 
-        def drain(name: str, heap_kb: int) -> float:
+        def drain(name: str, heap_kb: int) -> Drained:
             meter = f"{name.upper()}-{next(names)}"
             place = folder / meter
             place.mkdir()
             shutil.copy(folder / name / "flash.bin", place)
             flashing.flash_image(place, programs[name], provision(gateway, meter))
-            return drained_per_s(gateway, place, meter, records, heap_kb)
+            with LiveValues(broker.port, meter) as live:
+                return drained(gateway, live, place, meter, records, heap_kb)
 
         # The rate is worth knowing on a larger heap, too, and without its baseline.
         for heap_kb in (HEAP_KB, 2 * HEAP_KB):
-            figures: dict[str, list[float]] = {"ours": [], "hasty": []}
+            figures: dict[str, list[Drained]] = {"ours": [], "hasty": []}
             failed = {}
             for _ in range(1 if quick else 3):
                 for name in sorted(figures.keys() - failed.keys(), reverse=True):
@@ -91,9 +126,14 @@ def backlog(quick: bool, folder: Path) -> Group:
                     except BoardFailed as error:
                         failed[name] = f"{name}, heap of {heap_kb} kB: {error}"
             group.missing = "; ".join([group.missing, *failed.values()]).strip("; ")
-            row = Row(f"one meter, heap of {heap_kb} kB", "records/s", figures["ours"],
-                      "without awaiting `ack`", figures["hasty"])  # fmt: skip
-            group.rows.append(row)
+            rates = {name: [d.per_s for d in runs] for name, runs in figures.items()}
+            group.rows += [
+                Row(f"one meter, heap of {heap_kb} kB", "records/s", rates["ours"],
+                    "without awaiting `ack`", rates["hasty"]),
+                Row(f"one meter, heap of {heap_kb} kB, live values late", "ms",
+                    [d.late_ms for d in figures["ours"]],
+                    "when nothing waits", [d.idle_late_ms for d in figures["ours"]]),
+            ]  # fmt: skip
             if "ours" not in failed:
                 break
     return group
@@ -103,8 +143,48 @@ class BoardFailed(Exception):
     """The firmware ended in an exception or does not go on; the text says which."""
 
 
-def drained_per_s(gateway: Gateway, place: Path, meter: str, records: int, heap_kb: int) -> float:
-    """Records a second while a board delivers."""
+@dataclass
+class Drained:
+    """What a board was measured at: records a second, and how late its live values came at most
+    meanwhile and afterwards."""
+
+    per_s: float
+    late_ms: float
+    idle_late_ms: float
+
+
+class LiveValues:
+    """When a meter's live values reach a subscriber."""
+
+    def __init__(self, port: int, meter: str) -> None:
+        self.came_s: list[float] = []
+        ready = threading.Event()
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        self._client.on_message = lambda *_arguments: self.came_s.append(time.monotonic())
+        self._client.on_subscribe = lambda *_arguments: ready.set()
+        self._client.connect("127.0.0.1", port)
+        self._client.subscribe(codec.topic(meter, "live"))
+        self._client.loop_start()
+        ready.wait(ANSWER_S)
+
+    def __enter__(self) -> LiveValues:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def late_ms(self, from_s: float, to_s: float) -> float:
+        """How long at most they were awaited between these, beyond their period."""
+        times = [from_s, *(s for s in self.came_s if from_s < s < to_s), to_s]
+        longest_s = max(after - before for before, after in itertools.pairwise(times))
+        return max(0.0, longest_s - LIVE_PERIOD_S) * 1000
+
+
+def drained(
+    gateway: Gateway, live: LiveValues, place: Path, meter: str, records: int, heap_kb: int
+) -> Drained:
+    """Has a board deliver so many records."""
     before = stored(gateway)
     failures: list[str] = []
     up_s: list[float] = []
@@ -133,7 +213,11 @@ def drained_per_s(gateway: Gateway, place: Path, meter: str, records: int, heap_
                 arrived = f"{stored(gateway) - before:,} of {records:,} records after {DRAIN_S} s"
                 raise BoardFailed(f"{arrived}, last line {board.lines()[-1]!r}") from None
             ended_s = time.monotonic()
-    return records / (ended_s - up_s[0])
+            time.sleep(IDLE_S)
+            idle_s = time.monotonic()
+    return Drained(
+        records / (ended_s - up_s[0]), live.late_ms(up_s[0], ended_s), live.late_ms(ended_s, idle_s)
+    )
 
 
 def stored(gateway: Gateway) -> int:
@@ -143,7 +227,12 @@ def stored(gateway: Gateway) -> int:
 
 def provision(gateway: Gateway, meter: str) -> Any:
     """A new meter's configuration, with money."""
-    return gateway.register(meter, tariff=tariff_document(), opening_balance_mp=10**9)
+    return gateway.register(
+        meter,
+        tariff=tariff_document(),
+        opening_balance_mp=10**9,
+        live_period_s=LIVE_PERIOD_S,
+    )
 
 
 def recharge(quick: bool, folder: Path) -> Group:

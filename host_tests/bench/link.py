@@ -7,9 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from boards.emulated import flashing
 from gateway.broker import free_port
-from host_tests.bench.measure import Group, Row, alternate, run_script
+from host_tests.bench.measure import Group, Row, alternate, rom_image, run_script
 from host_tests.fakes.certificates import Authority
 from host_tests.fakes.zoo import Zoo
 from toolchain import locate
@@ -28,7 +27,7 @@ PEERS = (
 def link(quick: bool, folder: Path) -> Group:
     """The longest time for which no other task ran."""
     locate.micropython(32)
-    firmware = flashing.build()
+    rom = rom_image(folder)
     seconds = 1 if quick else 2
     group = Group(
         "link",
@@ -39,7 +38,7 @@ def link(quick: bool, folder: Path) -> Group:
     )
 
     def latest_ms(port: int, ca: Path | str = "") -> float:
-        return run_script("link.py", firmware, seconds, ca, port) / 1000
+        return run_script("link.py", rom, seconds, ca, port) / 1000
 
     def add(name: str, port: int, ca: Path | str = "") -> None:
         figure, alone = alternate(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from boards.emulated import flashing
 from toolchain import locate
 
 ROOT = locate.project_root()
@@ -64,6 +65,13 @@ def alternate(runs: int, *measures: Callable[[], Any]) -> list[list[Any]]:
 def column(dicts: list[dict[str, float]], key: str) -> list[float]:
     """One member of each."""
     return [values[key] for values in dicts]
+
+
+def rom_image(folder: Path, config: Mapping[str, Any] | None = None) -> Path:
+    """Flash a board's images into `folder`, `flash.bin` beside what is returned: the image of the
+    ROM partition, from which the scripts of vm/ run the firmware."""
+    flashing.flash_image(folder, flashing.files_of(flashing.build()), config)
+    return folder / "rom.bin"
 
 
 def run_script(

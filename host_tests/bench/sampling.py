@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from boards.emulated import flashing
-from host_tests.bench.measure import ROOT, Group, Row, run_script
+from host_tests.bench.measure import ROOT, Group, Row, rom_image, run_script
 from host_tests.fakes.documents import meter_config
 from toolchain import locate
 
@@ -28,7 +28,7 @@ ADAFRUIT = (
 def sample(quick: bool, folder: Path) -> Group:
     """One sample beside Adafruit's driver on the same bus."""
     locate.micropython(32)
-    arguments = (emulator(folder / "vm"), flashing.build(), adafruit(folder / "adafruit"))
+    arguments = (emulator(folder / "vm"), rom_image(folder), adafruit(folder / "adafruit"))
     result = run_script("sample.py", *arguments, *((3, 200) if quick else (25, 1_800)))
     ours, reads, same, bus = result["measures"]
     name = "reads, energy, block"
@@ -48,11 +48,12 @@ def sample(quick: bool, folder: Path) -> Group:
     return Group(
         "sample",
         "INA219.read, EnergyRegister.add and Block.add through the emulated machine.I2C on the "
-        "32-bit MicroPython, all compiled as they are flashed; it ran once under heap_lock. The "
+        "32-bit MicroPython, run from ROM as they are flashed; it ran once under heap_lock. The "
         "baseline is adafruit-circuitpython-ina219 from PyPI with its own bus_device and register, "
         "on an adapter that allocates nothing (a Python call more for each transfer than "
         "CircuitPython). Its `current` writes the calibration register each time, which makes "
-        "three transfers; bus_voltage and shunt_voltage are the two registers that ours reads. "
+        "three transfers; bus_voltage and shunt_voltage are the two registers that ours reads. It "
+        "is loaded into the heap, compiled, as a library is that is copied to a board. "
         "Without the time of collecting its garbage.",
         rows,
     )
@@ -65,7 +66,7 @@ def rules(quick: bool, folder: Path) -> Group:
     config.write_text(json.dumps(meter_config(opening_balance_mp=10**9)))
     result = run_script(
         "rules.py",
-        flashing.build(),
+        rom_image(folder),
         folder / "flash.bin",
         config,
         *((2, 100) if quick else (15, 900)),

@@ -43,7 +43,7 @@ def main(
                 f"{line['inputs']:,}",
                 f"{line['refused']:,}",
                 f"{line['longest_ms']} ms",
-                f"{line['grown_bytes']} B",
+                f"{line['grown_bytes']} B" if "grown_bytes" in line else "-",
             )
         if why:
             print(f"FAILED {line['parser']}: {why}")

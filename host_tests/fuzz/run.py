@@ -49,6 +49,6 @@ def failure(line):
     """What is wrong with a parser's line; None if nothing."""
     if "error" in line:
         return f"{line['error']} at {line.get('number')}: {line.get('input', '')[:2000]}"
-    if line["grown_bytes"] > GROWN_MAX_BYTES:
+    if line.get("grown_bytes", 0) > GROWN_MAX_BYTES:
         return f"grew by {line['grown_bytes']} bytes in {line['inputs']} inputs"
     return None

@@ -1,6 +1,6 @@
 """Lets a meter live for days on a flash image: what it finds when it is started again.
 
-argv: the firmware's folder, image (made if missing), the meter's configuration, days (0: started
+argv: the ROM partition's image, that of the flash, the meter's configuration, days (0: started
 once). Prints one line of JSON.
 """
 
@@ -9,9 +9,9 @@ import sys
 
 import parts
 
-sys.path.insert(0, sys.argv[1])
+parts.import_from_rom(sys.argv[1])
 
-from firmware.link import codec
+from firmware.link import codec  # noqa: E402
 
 DAYS = int(sys.argv[4])
 BLOCK_MS, STEP_MS = 1800000, 60000

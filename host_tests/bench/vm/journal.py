@@ -1,7 +1,8 @@
 # ruff: noqa: PTH104, PTH123
 """Appending, checkpointing, and rewriting a small file, on the real littlefs.
 
-argv: the firmware's folder, a file for the flash, runs, operations a run. Prints one line of JSON.
+argv: the ROM partition's image, a file for the flash, runs, operations a run. Prints one line of
+JSON.
 """
 
 import json
@@ -11,7 +12,7 @@ import time
 
 import parts
 
-sys.path.insert(0, sys.argv[1])
+parts.import_from_rom(sys.argv[1])
 RUNS, COUNT = int(sys.argv[3]), int(sys.argv[4])
 
 from firmware.meter import CHECKPOINT_FORMAT  # noqa: E402

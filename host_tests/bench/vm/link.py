@@ -1,6 +1,6 @@
 """How long at most a task that wants to run each 10 ms is kept waiting by the link.
 
-argv: the firmware's folder, seconds, "" or a file with the CA, port (0: no link). Prints us.
+argv: the ROM partition's image, seconds, "" or a file with the CA, port (0: no link). Prints us.
 """
 
 import asyncio
@@ -8,9 +8,11 @@ import json
 import sys
 import time
 
-sys.path.insert(0, sys.argv[1])
+import parts
 
-from firmware.link.mqtt import Client, LinkDown
+parts.import_from_rom(sys.argv[1])
+
+from firmware.link.mqtt import Client, LinkDown  # noqa: E402
 
 SECONDS, PORT = int(sys.argv[2]), int(sys.argv[4])
 PERIOD_MS = 10

@@ -110,6 +110,9 @@ class NVS:
         self._values[key] = value
         NVS.writes += 1
 
+    def get_blob(self, key, buffer):
+        raise OSError(-4354)
+
     def commit(self):
         pass
 

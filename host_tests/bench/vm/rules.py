@@ -1,7 +1,7 @@
 """The meter's second: sample and rules, with what they write.
 
-argv: the firmware's folder, a file for the flash, the meter's configuration, runs, seconds a run.
-Prints one line of JSON.
+argv: the ROM partition's image, a file for the flash, the meter's configuration, runs, seconds a
+run. Prints one line of JSON.
 """
 
 import gc
@@ -12,7 +12,7 @@ from array import array
 
 import parts
 
-sys.path.insert(0, sys.argv[1])
+parts.import_from_rom(sys.argv[1])
 RUNS, SECONDS = int(sys.argv[4]), int(sys.argv[5])
 BUS_RAW, SHUNT_RAW = 5750, 3478  # 230 V and 4.35 A: 1 kW
 

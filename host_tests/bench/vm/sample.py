@@ -1,8 +1,9 @@
 # ruff: noqa: B018, E402
 """One sample by the meter's driver and registers, and two reads by Adafruit's driver.
 
-argv: the emulator's modules with stand-ins for their peers, the firmware, Adafruit's driver (each
-a folder), runs, samples a run (up to 1,800: a block's sums are bounded). Prints one line of JSON.
+argv: a folder with the emulator's modules and stand-ins for their peers, the ROM partition's image,
+a folder with Adafruit's driver, runs, samples a run (up to 1,800: a block's sums are bounded).
+Prints one line of JSON.
 """
 
 import gc
@@ -12,7 +13,7 @@ import sys
 import micropython
 import utime
 
-sys.path[:0] = sys.argv[1:4]
+sys.path[:0] = [sys.argv[1], sys.argv[3]]
 RUNS, SAMPLES = int(sys.argv[4]), int(sys.argv[5])
 ADDRESS = 0x40
 
@@ -22,7 +23,9 @@ emu.settings.update({"load": "constant:230V,30A", "kept": {"contact": True}})
 import machine
 from emu import wiring
 from emu.ina219 import INA219 as Chip
-from parts import heap_bytes
+from parts import heap_bytes, import_from_rom
+
+import_from_rom(sys.argv[2])
 
 
 class Clock:

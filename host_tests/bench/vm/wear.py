@@ -1,14 +1,14 @@
-# ruff: noqa: PTH102, PTH123
+# ruff: noqa: PTH123
 """Lets a household live on a flash that counts the erases of each block.
 
-The real Meter and Journal on littlefs over a device in RAM, beside the files that are flashed. Time
+The real Meter and Journal on littlefs over a device in RAM that begins as a flashed board. Time
 goes on from one instant at which the meter may store something to the next: power is constant
 within a minute, so what is stored, and when, is the same as with a sample a second (`exact` takes
 them all; host_tests/unit/test_bench_smoke.py compares).
 
-argv: the firmware's folder, the meter's configuration, a file with the shunt reading of each
-minute (u16), `acked` (a gateway that acknowledges at once) or `alone`, `exact` or `coarse`. Prints
-one line of JSON.
+argv: the ROM partition's image, that of the flash with config.json, a file with the shunt reading
+of each minute (u16), `acked` (a gateway that acknowledges at once) or `full` (none, and the log is
+at its limit from the beginning), `exact` or `coarse`. Prints one line of JSON.
 """
 
 import json
@@ -19,11 +19,12 @@ import sys
 import parts
 import vfs
 
-sys.path.insert(0, sys.argv[1])
+parts.import_from_rom(sys.argv[1])
 
-from firmware.link import codec
+from firmware.link import codec  # noqa: E402
+from firmware.storage.slots import Slots  # noqa: E402
 
-ACKED, EXACT = sys.argv[4] == "acked", sys.argv[5] == "exact"
+GATEWAY, EXACT = sys.argv[4], sys.argv[5] == "exact"
 BUS_RAW = 5750  # 230 V
 MINUTE_S, DAY_S = 60, 86400
 RECHARGE_EVERY_S = 5 * DAY_S
@@ -33,12 +34,18 @@ CHECKPOINT_WH, CHECKPOINT_MAX_S = 10, 900  # as firmware/meter.py
 HALF_MJ_PER_WH = 7200000
 
 
-class RamFlash:
-    """A flash in RAM that counts erases: of each block, by what the journal was doing, and of
-    blocks that then took the head of a littlefs metadata block."""
+def count(counts, key):
+    counts[key] = counts.get(key, 0) + 1
 
-    def __init__(self):
-        self.data = bytearray(b"\xff" * (parts.BLOCKS * parts.BLOCK_BYTES))
+
+class RamFlash:
+    """A flash in RAM that counts erases: of each block, of blocks that then took the head of a
+    littlefs metadata block, and both by what the journal was doing."""
+
+    def __init__(self, path):
+        self.data = bytearray(parts.BLOCKS * parts.BLOCK_BYTES)
+        with open(path, "rb") as file:
+            file.readinto(self.data)
         self.blank = b"\xff" * parts.BLOCK_BYTES
         self.doing = "files"
         self.forget()
@@ -46,7 +53,8 @@ class RamFlash:
     def forget(self):
         self.erases = [0] * parts.BLOCKS
         self.metadata_erases = [0] * parts.BLOCKS
-        self.by_what = {}
+        self.by_verb = {}
+        self.metadata_by_verb = {}
         self.written = 0
 
     def readblocks(self, block, buffer, offset=0):
@@ -59,13 +67,14 @@ class RamFlash:
         self.written += len(buffer)
         if offset == 0 and _begins_metadata(buffer):
             self.metadata_erases[block] += 1
+            count(self.metadata_by_verb, self.doing)
 
     def ioctl(self, operation, argument):
         if operation == 6:
             start = argument * parts.BLOCK_BYTES
             self.data[start : start + parts.BLOCK_BYTES] = self.blank
             self.erases[argument] += 1
-            self.by_what[self.doing] = self.by_what.get(self.doing, 0) + 1
+            count(self.by_verb, self.doing)
         return {4: parts.BLOCKS, 5: parts.BLOCK_BYTES}.get(operation, 0)
 
 
@@ -76,28 +85,31 @@ def _begins_metadata(buffer):
     return tag >> 20 in (0x001, 0x002, 0x0FF, 0x600, 0x601)
 
 
-def copy(source, target):
-    """A folder of the host into one of the flash."""
-    for name, kind, *_rest in os.ilistdir(source):
-        if kind == 0x4000:
-            os.mkdir(target + "/" + name)
-            copy(source + "/" + name, target + "/" + name)
-        else:
-            with open(source + "/" + name, "rb") as file, open(target + "/" + name, "wb") as out:
-                out.write(file.read())
+def blocks_in_use():
+    stat = os.statvfs("/flash")
+    return stat[2] - stat[3]
 
 
-flash = RamFlash()
-vfs.VfsLfs2.mkfs(flash)
+def fill_log():
+    """As after months alone: the log is at its limit, and a segment was dropped for it.
+
+    With few long records, which takes less time.
+    """
+    long = {"document": {"pad": "x" * 4000}, "import_wh": 0, "balance_mp": 0}
+    while not journal.lost_records:
+        meter.snapshot()
+        for _ in range(7):  # a segment has 32 kB
+            journal.append("tariff", long, parts.UTC_S, 1, 0)
+
+
+flash = RamFlash(sys.argv[2])
 vfs.mount(vfs.VfsLfs2(flash), "/flash")
-copy(sys.argv[1], "/flash")
-with open(sys.argv[2]) as file, open("/flash/config.json", "w") as out:
-    out.write(file.read())
-stat = os.statvfs("/flash")
-firmware_blocks = stat[2] - stat[3]
+with open("/flash/config.json") as file:
+    Slots("/flash/keep", "config").write(json.load(file))  # as firmware/begin.py
+blocks_at_first = blocks_in_use()
 
 ticks = parts.Ticks()
-meter = parts.make_meter(sys.argv[2], ticks, sample_period_ms=MINUTE_S * 1000)
+meter = parts.make_meter("/flash/config.json", ticks, sample_period_ms=MINUTE_S * 1000)
 journal = meter.journal
 
 
@@ -113,7 +125,7 @@ class Watch:
     def _wrap(self, name, verb):
         def watched(*arguments):
             flash.doing = name
-            self.verbs[name] = self.verbs.get(name, 0) + 1
+            count(self.verbs, name)
             self.committed_wh = meter.energy.import_wh
             if name != "append":
                 self.checkpoint_s = self.now_s
@@ -154,14 +166,17 @@ def live_minute(shunt_raw):
         ticks.go_on(step_s * 1000)
         meter.sample(BUS_RAW, shunt_raw, step_s * 1000)
         meter.tick(step_s * 1000)
-        if ACKED:
+        if GATEWAY == "acked":
             journal.acknowledge(journal.last_seq)
 
 
 watch = Watch()
 meter.start("power", parts.UTC_S)
+if GATEWAY == "full":
+    fill_log()
 flash.forget()
 watch.verbs.clear()
+nvs_writes, lost_records = parts.NVS.writes, journal.lost_records
 with open(sys.argv[3], "rb") as series:
     while True:
         reading = series.read(2)
@@ -172,18 +187,19 @@ with open(sys.argv[3], "rb") as series:
             recharge(watch.now_s // RECHARGE_EVERY_S)
         if watch.now_s % SYNC_EVERY_S == 0:
             meter.set_time((parts.UTC_S + watch.now_s) * 1000 + 300)
-stat = os.statvfs("/flash")
 print(
     json.dumps(
         {
             "days": watch.now_s / DAY_S,
             "import_wh": meter.energy.import_wh,
             "verbs": watch.verbs,
-            "erases_by_verb": flash.by_what,
+            "erases_by_verb": flash.by_verb,
+            "metadata_erases_by_verb": flash.metadata_by_verb,
             "programmed_bytes": flash.written,
-            "blocks_of_the_firmware": firmware_blocks,
-            "blocks_in_use": stat[2] - stat[3],
-            "nvs_writes": parts.NVS.writes,
+            "blocks_at_first": blocks_at_first,
+            "blocks_in_use": blocks_in_use(),
+            "lost_records": journal.lost_records - lost_records,
+            "nvs_writes": parts.NVS.writes - nvs_writes,
             "erases": flash.erases,
             "metadata_erases": flash.metadata_erases,
         }
