@@ -248,13 +248,17 @@ class Meter:
         try:
             line = lines.record_line(record, self.config.utc_offset_s)
         except MemoryError:  # the record is on flash; only its words are not
-            line = "record %s" % record["type"]
+            line = "record"
         self.log(line)
 
     def log(self, line):
         """Writes one line to the serial log, with the time in front."""
-        stamp = text.when(self.clock.utc_s(), self.config.utc_offset_s, self.clock.up_s())
-        self._log(stamp + " " + line)
+        try:
+            stamp = text.when(self.clock.utc_s(), self.config.utc_offset_s, self.clock.up_s())
+            line = stamp + " " + line
+        except MemoryError:  # without its time, then
+            pass
+        self._log(line)
 
     def apply(self, record):
         """What a record means for the state: live after it is written, and at recovery."""
@@ -457,8 +461,15 @@ class Meter:
         """Writes what waits for the flash, in order."""
         while self.queue:
             function, arguments = self.queue[0]
-            function(*arguments)
-            self.queue.pop(0)
+            seq = self.journal.last_seq
+            done = False
+            try:
+                function(*arguments)
+                done = True
+            finally:
+                # Whatever failed behind its write: nothing is written twice.
+                if done or self.journal.last_seq != seq:
+                    self.queue.pop(0)
 
     def _hold_block(self, fields):
         """Keeps a block in memory; the oldest is lost when there are too many."""

@@ -241,6 +241,23 @@ def test_no_memory_is_ridden_out_and_then_restarts(bench, monkeypatch):
     assert bench.meter.live()["service"] == "storage"
 
 
+def test_memory_that_ends_behind_a_record_does_not_write_it_twice(make_bench, flash):
+    flash.refuses = errno.EIO
+    bench = make_bench()
+    flash.refuses = None
+
+    def no_memory():
+        if bench.meter.journal.last_seq == 4:  # the opening credit is on flash
+            bench.meter._changed = lambda: None
+            raise MemoryError
+
+    bench.meter._changed = no_memory
+    bench.run(200, 0, step_s=10)
+    assert [record["kind"] for record in bench.records("credit")] == ["opening"]
+    assert len(bench.records("tariff")) == 1
+    assert bench.meter.account.credits_mp == 100 * RUPEE_MP
+
+
 def test_a_stop_at_the_console_loses_nothing(bench):
     bench.run(30, 960)
     live = bench.meter.live()
