@@ -595,5 +595,5 @@ def test_the_same_uplink_drains_a_backlog_on_micropython(tmp_path, broker, gatew
     assert [record["detail"] for record in gateway.records] == list(range(200))
     assert (result["resent"], result["refused"]) == (0, 0)
     assert UTC_MS <= result["utc_ms"] < UTC_MS + 2_000
-    # 2,048 of them are the batch's buffer, which spares the search for so long a piece later.
+    # 3,500 of them are the batch's buffer, which spares the search for so long a piece later.
     assert result["uplink_bytes"] < 14_000 * bits // 32
