@@ -234,7 +234,7 @@ def test_long_records_make_short_batches(tmp_path, broker, gateway):
 
     async def scenario():
         for _ in range(8):
-            document = {"id": "t", "text": "x" * 800}
+            document = {"id": "t", "text": "x" * 1_500}
             fields = {"document": document, "import_wh": 0, "balance_mp": 0}
             bench.journal.append("tariff", fields, 0, False, 0)
         bench.uplink.wake()
