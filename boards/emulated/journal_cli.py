@@ -1,6 +1,6 @@
 """`bijli journal`: checks and replays a journal copied from a meter, with the firmware's own code.
 
-SOURCE is a folder (`mpremote fs cp -r :data DIR`) or an image of the whole flash (littlefs, read by
+SOURCE is a folder (`mpremote cp -r :/data/ DIR`) or an image of the whole flash (littlefs, read by
 littlefs-python: the same C code as on the meter). Nothing is written to it: the work is on a copy.
 Tests: host_tests/unit/test_journal_cli.py.
 """
