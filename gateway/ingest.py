@@ -81,6 +81,12 @@ class _Group:
         self.heard: set[str] = set()  # meters that said something after that
         self.live: list[tuple[str, Live]] = []
 
+    def store(self, connection: Connection) -> None:
+        """Put the records so far into the database, in this transaction."""
+        if self.rows:
+            connection.execute(sa.insert(tables.records), list(self.rows.values()))
+            self.rows.clear()
+
 
 class Ingest:
     """The writer's handler of messages."""
@@ -124,8 +130,7 @@ class Ingest:
                 self._take(connection, group, message)
             except (codec.CodecError, msgspec.DecodeError) as error:
                 self._refuse(connection, message, error, now_utc_ms)
-        if group.rows:
-            connection.execute(sa.insert(tables.records), list(group.rows.values()))
+        group.store(connection)
         changed = list(group.changed)
         recharges = orders.recharge_views(connection, tables.recharges.c.id.in_(changed))
         others = orders.order_views(connection, tables.orders.c.id.in_(changed))
@@ -271,7 +276,9 @@ class Ingest:
         self.records += 1
         about_order = record["type"] in ORDERED
         if about_order or (record["type"] == "event" and record["code"] in orders.EVENTS):
-            changed = orders.take_record(connection, meter, record, group.now_utc_ms)
+            if not about_order:
+                group.store(connection)  # what an event means depends on the records before it
+            changed = orders.take_record(connection, meter, store, record, group.now_utc_ms)
             if changed is not None:
                 group.changed[changed] = None
             if changed is not None or not about_order:

@@ -339,15 +339,16 @@ def take_answer(connection: Connection, meter: str, answer: Answer, now_utc_ms: 
 
 
 def take_record(
-    connection: Connection, meter: str, record: dict[str, Any], now_utc_ms: int
+    connection: Connection, meter: str, store: str, record: dict[str, Any], now_utc_ms: int
 ) -> str | None:
     """Apply what a meter's record says about orders; returns the id of the order it changed.
 
-    A lost answer is made up for by the record, which is as good.
+    A lost answer is made up for by the record, which is as good. For an event the records before
+    it must be in the database.
     """
     kind = record["type"]
     if kind == "event":
-        _take_event(connection, meter, record["code"], record["detail"])
+        _take_event(connection, meter, store, record)
         return None
     if kind == "settings":
         _take_settings(connection, meter, record["document"])
@@ -456,13 +457,14 @@ def _finish(
         _unblock(connection, row.meter)
 
 
-def _take_event(connection: Connection, meter: str, code: int, detail: int) -> None:
+def _take_event(connection: Connection, meter: str, store: str, record: dict[str, Any]) -> None:
+    code = record["code"]
     if code == events.RESYNCED:
         _unblock(connection, meter)
-    elif code == events.CHANGE_WORKS and detail == NEW_KEY:
+    elif code == events.CHANGE_WORKS and record["detail"] == NEW_KEY:
         _drop_old_key(connection, meter)
     elif code == events.CHANGE_WORKS:
-        _take_broker_password(connection, meter)
+        _take_broker_password(connection, meter, store, record["seq"])
 
 
 def _take_settings(connection: Connection, meter: str, document: dict[str, Any]) -> None:
@@ -567,16 +569,36 @@ def _drop_old_key(connection: Connection, meter: str) -> None:
     _set_key(connection, meter, key_old_sealed=None)
 
 
-def _take_broker_password(connection: Connection, meter: str) -> None:
-    """The meter's new link settings work: if they had a new password, the old one is dropped."""
-    table = tables.orders
+def _take_broker_password(connection: Connection, meter: str, store: str, seq: int) -> None:
+    """The meter's new link settings work: if they had a new password, the old one is dropped.
+
+    They are those of the last order `link` in its journal before the event `seq`, not of one that
+    was sent since. With records missing in between that is not known, and both passwords stay.
+    """
+    table = tables.records
     row = connection.execute(
-        sa.select(table.c.members)
-        .where(table.c.meter == meter, table.c.kind == "link", table.c.sent_utc_ms.is_not(None))
-        .order_by(table.c.position.desc())
+        sa.select(table.c.seq, tables.orders.c.members)
+        .join(tables.orders, tables.orders.c.id == sa.func.json_extract(table.c.content, "$.id"))
+        .where(
+            table.c.meter == meter,
+            table.c.store == store,
+            table.c.seq < seq,
+            table.c.type == "order",
+            sa.func.json_extract(table.c.content, "$.result") == "accepted",
+            tables.orders.c.meter == meter,
+            tables.orders.c.kind == "link",
+        )
+        .order_by(table.c.seq.desc())
         .limit(1)
     ).first()
-    generation = json.loads(row.members).get("broker_generation") if row is not None else None
+    if row is None:
+        return
+    between = sa.select(sa.func.count()).where(
+        table.c.meter == meter, table.c.store == store, table.c.seq > row.seq, table.c.seq < seq
+    )
+    if connection.execute(between).scalar_one() != seq - row.seq - 1:
+        return
+    generation = json.loads(row.members).get("broker_generation")
     meters = tables.meters
     connection.execute(
         sa.update(meters)

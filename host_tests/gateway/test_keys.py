@@ -129,3 +129,24 @@ def test_a_new_broker_password_never_locks_the_meter_out(bench):
     # Its topics are still its own only.
     rules = (bench.folder / "broker" / "acl").read_text()
     assert "user JH-0001.1\ntopic write bijli/1/JH-0001/up" in rules
+
+
+def test_a_late_event_of_another_order_drops_no_broker_password(bench):
+    """Sent before the order that brought the password, it says nothing about that."""
+    meter = bench.meter()
+    meter.send_records = False
+    wifi = {"ssid": "new", "password": "a secret word"}
+    order_is(bench, send(bench, key="a", kind="link", wifi=wifi).json()["id"], "done")
+    meter.event(1037, 0)
+    second = send(bench, key="b", kind="link", broker={"new_password": True}).json()["id"]
+    order_is(bench, second, "done")
+
+    def generation():
+        with sqlite3.connect(f"file:{bench.folder}/gateway.sqlite?mode=ro", uri=True) as database:
+            return database.execute("SELECT broker_generation FROM meters").fetchone()[0]
+
+    meter.flush()  # with the record of the second order, but its event is still to come
+    assert generation() == 0
+    meter.event(1037, 0)
+    meter.flush(wait=False)  # the broker may throw it out: it is here with the old password
+    bench.until(lambda: generation() == 1)
