@@ -26,6 +26,10 @@ _WATCHDOG_MS = const(8000)
 _SERVICE_MS = const(600000)
 # A meter that cannot start tries again after so long; until then a person can look into it.
 _START_AGAIN_S = const(60)
+# An exception so soon after the start would be met again at once: restarts that each write records
+# must not wear the flash, nor fill the journal.
+_EARLY_S = const(600)
+_PAUSE_MAX_S = const(300)  # nothing is metered meanwhile
 # A link that fails by itself is begun anew after so long, doubled each time.
 _LINK_AGAIN_MIN_S = const(10)
 _LINK_AGAIN_MAX_S = const(3600)
@@ -76,9 +80,29 @@ def run():
         meter.log("stopped at the console, restarts by itself after 10 minutes")
         raise
     except Exception as error:
-        _keep_fault(board, error, meter.clock.up_s(), meter.clock.utc_s() or 0)
+        up_s = meter.clock.up_s()
+        _keep_fault(board, error, up_s, meter.clock.utc_s() or 0)
         meter.stop()
+        if up_s < _EARLY_S:
+            board.watchdog(_SERVICE_MS)
+            pause_s = _pause_s(board.nvs, meter.journal.boot)
+            print("failed soon after the start, starts again in %d s" % pause_s)
+            time.sleep(pause_s)
         board.reset()
+
+
+def _pause_s(nvs, boot):
+    """How long to wait after an early fault: doubled while each boot ends in one."""
+    times = 0
+    try:
+        if nvs.get_i32("early_boot") == boot - 1:
+            times = min(nvs.get_i32("early") + 1, 16)
+    except OSError:  # the first one
+        pass
+    nvs.set_i32("early", times)
+    nvs.set_i32("early_boot", boot)
+    nvs.commit()
+    return min(_PAUSE_MAX_S, 1 << times)
 
 
 def _keep_fault(board, error, up_s, utc_s):

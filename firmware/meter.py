@@ -177,6 +177,7 @@ class Meter:
             "settings": self._settings,
             "low_warned": self._low_warned,
             "highest": self.orders.highest,
+            "last_order": self.orders.last,
             "last_utc_s": self.last_utc_s,
             "block_start_utc_s": self._block_start_utc_s,
             "block_start_wh": self._block_start_wh,
@@ -196,6 +197,7 @@ class Meter:
         self._set(state.get("settings", {}))
         self._low_warned = state["low_warned"]
         self.orders.highest = state["highest"]
+        self.orders.last = state.get("last_order")
         self.last_utc_s = state["last_utc_s"]
         self._block_start_utc_s = state["block_start_utc_s"]
         self._block_start_wh = state["block_start_wh"]

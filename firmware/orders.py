@@ -3,6 +3,8 @@
 Invariants
   - An order takes effect once: an id that the journal knows repeats its first answer, and a counter
     must exceed every counter that was decided on. The highest counter has a floor in NVS.
+  - The last order is known for ever: one is in flight at a time, so it is the only one whose answer
+    may not have arrived when a long outage has pushed its record out of the journal.
   - What is refused before its record is written leaves flash and state as they are.
   - The result is on flash before the answer is returned.
 
@@ -12,7 +14,7 @@ host_tests/unit/test_orders.py.
 
 from firmware import kinds
 from firmware.core.config import ConfigError
-from firmware.core.records import LEDGER_LOST
+from firmware.core.records import LEDGER_LOST, ORDERED
 from firmware.core.shim import const
 from firmware.credit.tariff import TariffError
 from firmware.link import codec
@@ -28,13 +30,19 @@ class Orders:
     def __init__(self, meter):
         self._meter = meter
         self.highest = 0  # counter
+        self.last = None  # of the last order: `id`, `result`, `balance_mp` of its answer
         self.refused = 0  # messages that were not the gateway's or cannot be read
         self.permit_s = None  # UTC less uptime to which a clock order permits a large step
 
     def apply(self, record):
         """Takes a journal record: live after it is written, and at recovery."""
-        if "counter" in record and record["counter"] > self.highest:
-            self.highest = record["counter"]
+        if record["type"] in ORDERED and record["counter"]:
+            self.highest = max(self.highest, record["counter"])
+            self.last = {
+                "id": record["id"],
+                "result": record.get("result", "accepted"),
+                "balance_mp": record["balance_mp"],
+            }
 
     def handle(self, message):
         """Decides on a signed order (bytes); returns the answer as a dict, None if it is not the
@@ -53,6 +61,8 @@ class Orders:
             order = {"id": codec.decode(payload)["id"], "counter": 0}
             return self._answer(order, "malformed", field=error.field)
         known = meter.journal.find_order(order["id"])
+        if not known and self.last and self.last["id"] == order["id"]:
+            known = self.last
         if known:
             return self._answer(order, known.get("result", "accepted"), known["balance_mp"])
         if meter.service == LEDGER_LOST and order["kind"] in _OF_THE_LEDGER:

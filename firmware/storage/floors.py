@@ -5,8 +5,9 @@ meter knows that ledger records are missing. An NVS that was erased is filled ag
 section 5.6 is the prose. Tests: host_tests/unit/test_ledger_lost.py.
 
 Wear: NVS writes entries of 32 bytes into pages of 4,096 (126 entries) and erases a page when it is
-full. A half hour takes two entries: 35,000 a year, 280 page erases over the 5 pages that a usual
-partition has in turn, 56 a year each; 100,000 cycles last 1,700 years.
+full. Each record takes one to three entries, a half hour two: 35,300 a year, counted by the bench
+row `wear`, 280 page erases over the 5 pages that a usual partition has in turn, 56 a year each;
+100,000 cycles last 1,700 years.
 """
 
 from firmware.core.shim import const

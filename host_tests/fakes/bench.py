@@ -76,12 +76,14 @@ class NVS:
 class Bench:
     """`run()` moves time and feeds constant power; `restart()` is a power cut and a new boot."""
 
-    def __init__(self, folder, utc_s=MIDNIGHT_UTC_S, **config):
-        self._begin(folder, utc_s, config)
+    def __init__(self, folder, utc_s=MIDNIGHT_UTC_S, journal=None, **config):
+        """journal: sizes other than the Journal's own."""
+        self._begin(folder, utc_s, config, journal)
         self.boot(utc_s)
 
-    def _begin(self, folder, utc_s, config):
+    def _begin(self, folder, utc_s, config, journal=None):
         self.folder = folder
+        self._journal = journal or {}
         self._values = json.dumps(meter_config(**config))
         self.contact = Contact()
         self.nvs = NVS()
@@ -105,7 +107,7 @@ class Bench:
         self.config = Config(json.loads(self._values))  # read at each start
         self.meter = Meter(
             self.config,
-            Journal(str(self.folder), CHECKPOINT_FORMAT),
+            Journal(str(self.folder), CHECKPOINT_FORMAT, **self._journal),
             WallClock(lambda: self.ticks_ms),
             RelayDriver(
                 "latching",

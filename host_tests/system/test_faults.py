@@ -75,6 +75,22 @@ main.run()
         assert wh[1] >= 12
 
 
+def test_faults_soon_after_each_start_are_not_met_again_at_once(make_board):
+    main = b"""
+from firmware import main, meter
+def failing(self, dt_ms):
+    return self.planted
+meter.Meter.tick = failing
+main.run()
+"""
+    with make_board(main) as board:
+        number = 0
+        for pause_s in (1, 2, 4, 8):
+            line, number = board.wait_for("^failed soon after the start", 30, number)
+            assert line.endswith(f"again in {pause_s} s")
+            _, number = board.wait_for("^fault before this boot: AttributeError", 30, number)
+
+
 def test_an_exception_in_the_link_leaves_the_sampling_alone(make_board):
     main = b"""
 from firmware import main

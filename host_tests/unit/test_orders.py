@@ -55,6 +55,20 @@ def recharge_message(bench, **changes):
     return signed(bench, **order)
 
 
+def test_the_last_order_is_known_when_an_outage_has_pushed_its_record_out(make_bench):
+    sizes = {"segment_bytes": 600, "log_bytes": 2400, "checkpoint_file_bytes": 2000}
+    bench = make_bench(journal=sizes)
+    first = bench.order("r-1", 1, amount_mp=5 * RUPEE_MP)
+    assert first["result"] == "accepted"
+    bench.run(48 * HOUR_S, 0, step_s=60)
+    assert bench.meter.journal.find_order("r-1") is None
+    bench.restart()
+    before = bench.meter.account.state()
+    again = bench.order("r-1", 7, amount_mp=5 * RUPEE_MP)
+    assert (again["result"], again["balance_mp"]) == ("accepted", first["balance_mp"])
+    assert bench.meter.account.state() == before
+
+
 # --- refused without a trace ---------------------------------------------------------------------
 
 
@@ -185,7 +199,7 @@ def test_a_wrong_order_changes_the_counter_only_and_is_answered_so_for_ever(
     answer = bench.order("x-1", 1, kind, **members)
     assert (answer["result"], answer.get("field")) == (result, field)
     assert [record["type"] for record in bench.records()][-1] == "order"
-    assert {**bench.meter._state(), "highest": 0} == state
+    assert {**bench.meter._state(), "highest": 0, "last_order": None} == state
     bench.restart()
     again = bench.order("x-1", 2, kind, **members)
     assert (again["result"], again["balance_mp"]) == (result, answer["balance_mp"])
