@@ -97,9 +97,11 @@ class Ingest:
         live: LiveBoard,
         listeners: Listeners,
         publish: Callable[[str, bytes, int], bool],
+        complete: Callable[[Connection, str], None],
     ) -> None:
-        """`known` says whether a meter is registered."""
+        """`known` says whether a meter is registered, `complete` is Meters.complete."""
         self._known = known
+        self._complete = complete
         self._live = live
         self._listeners = listeners
         self._publish = publish
@@ -185,6 +187,7 @@ class Ingest:
             group.live.append((meter, decode_live(message.payload)))
         elif leaf == "answer":
             answer = decode_answer(message.payload)
+            self._complete(connection, meter)
             if orders.take_answer(connection, meter, answer, group.now_utc_ms):
                 group.orders[meter] = None
                 group.changed[answer.id] = None
@@ -278,6 +281,7 @@ class Ingest:
         if about_order or (record["type"] == "event" and record["code"] in orders.EVENTS):
             if not about_order:
                 group.store(connection)  # what an event means depends on the records before it
+            self._complete(connection, meter)
             changed = orders.take_record(connection, meter, store, record, group.now_utc_ms)
             if changed is not None:
                 group.changed[changed] = None

@@ -139,12 +139,9 @@ class Meters:
             following,
             bool(row.key_unsure),
         )
-        missing: dict[str, Any] = {}
-        if row.key_next_sealed is None:
-            missing["key_next_sealed"] = self._vault.seal(following)
-        if row.broker_next_hash is None:
-            password = self.broker_password(meter, row.broker_generation + 1)
-            missing["broker_next_hash"] = self._next_hashes[meter] = password_hash(password)
+        missing = self._missing(row)
+        if "broker_next_hash" in missing:
+            self._next_hashes[meter] = missing["broker_next_hash"]
         if missing:
             table = tables.meters
             generations = (row.key_generation, row.broker_generation)
@@ -162,6 +159,29 @@ class Meters:
 
             self._writer.submit(complete)
         return "broker_next_hash" in missing
+
+    def _missing(self, row: sa.Row[Any]) -> dict[str, Any]:
+        """What a row lacks of the next generations."""
+        missing: dict[str, Any] = {}
+        if row.key_next_sealed is None:
+            current = self._vault.open(row.key_sealed)
+            following = next_key(current, self.salt(row.id, row.key_generation + 1))
+            missing["key_next_sealed"] = self._vault.seal(following)
+        if row.broker_next_hash is None:
+            password = self.broker_password(row.id, row.broker_generation + 1)
+            missing["broker_next_hash"] = password_hash(password)
+        return missing
+
+    def complete(self, connection: Connection, meter: str) -> None:
+        """Make what the next generations lack, in a transaction that may change to them.
+
+        `refresh` could not store it if the disk was full then.
+        """
+        table = tables.meters
+        row = connection.execute(sa.select(table).where(table.c.id == meter)).one()
+        missing = self._missing(row)
+        if missing:
+            connection.execute(sa.update(table).where(table.c.id == meter).values(missing))
 
     def salt(self, meter: str, generation: int) -> bytes:
         """The salt of the change to the key of a generation."""

@@ -142,6 +142,7 @@ class Gateway:
             self.live,
             self,
             self.transport.publish,
+            self.meters.complete,
         )
         self.upstream: Upstream | None = None
         if settings.headend_url:

@@ -85,7 +85,11 @@ class Messages:
         self.store = open_store(folder)
         self.acks = []
         self.ingest = Ingest(
-            METER.__eq__, LiveBoard(), Nobody(), lambda *message: self.acks.append(message) or True
+            METER.__eq__,
+            LiveBoard(),
+            Nobody(),
+            lambda *message: self.acks.append(message) or True,
+            lambda connection, meter: None,
         )
         self.number = 0
         with self.store.writer.begin() as connection:

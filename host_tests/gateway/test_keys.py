@@ -150,3 +150,24 @@ def test_a_late_event_of_another_order_drops_no_broker_password(bench):
     meter.event(1037, 0)
     meter.flush(wait=False)  # the broker may throw it out: it is here with the old password
     bench.until(lambda: generation() == 1)
+
+
+def test_a_change_that_could_not_be_prepared_is_made_up_for(bench):
+    """As after a disk that was full when the next generation was to be stored."""
+    meter = bench.meter()
+
+    def forget():
+        with sqlite3.connect(bench.folder / "gateway.sqlite") as database:
+            database.execute("UPDATE meters SET key_next_sealed = NULL, broker_next_hash = NULL")
+
+    forget()
+    order_is(bench, send(bench, key="a", kind="key").json()["id"], "done")
+    assert keys(bench) == (1, 1)
+    bench.recharge_is(bench.recharge().json()["id"], "confirmed")
+    forget()
+    link = {"kind": "link", "broker": {"new_password": True}}
+    order_is(bench, send(bench, key="b", **link).json()["id"], "done")
+    meter.event(1037, 0)
+    meter.flush(wait=False)
+    bench.until(lambda: bench.get("/api/meters/JH-0001")["records"] == len(meter.journal))
+    assert bench.get("/api/quarantine") == []
