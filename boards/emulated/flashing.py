@@ -213,6 +213,11 @@ def flash_device(
     rom = b""
     if with_rom:
         files, rom = split(files)
+    elif any(path.startswith(IN_ROM) for path in files):
+        say(
+            f"{port}: no ROM partition: the code goes to the file system and takes some 90 kB of "
+            "heap, TLS will not fit (boards/esp32_devkit/README.md)"
+        )
     read = f"try:\n print(open('/{MANIFEST}').read())\nexcept OSError:\n print('{{}}')"
     try:
         old = json.loads(_mpremote(port, "exec", read))

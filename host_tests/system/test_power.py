@@ -335,6 +335,17 @@ def test_flash_device_through_the_serial_port(make_board):
     assert not flashing.flash_device(board.port, files)
 
 
+def test_a_chip_without_a_rom_partition_gets_the_firmware_on_its_file_system(make_board):
+    board = make_board({"main.py": b"print('old')"}, settings={"rom_partition": False})
+    board.wait_for("^old$")
+    said = []
+    files = {"main.py": b"import firmware.it", "firmware/it.py": b"print(__file__)"}
+    assert flashing.flash_device(board.port, files, say=said.append)
+    board.wait_for("^/?firmware/it.py$")
+    assert "no ROM partition" in said[0]
+    assert not flashing.flash_device(board.port, files)
+
+
 def test_build_compiles_only_what_changed(tmp_path):
     out = flashing.build(tmp_path / "out")
     files = flashing.files_of(out)

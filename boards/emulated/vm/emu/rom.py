@@ -9,6 +9,8 @@ import ffi
 import uctypes
 import vfs
 
+import emu
+
 BLOCK_BYTES = 4096
 PARTITION_BYTES = 262144
 
@@ -20,7 +22,7 @@ _mapped = b""
 def rom_ioctl(op, *args):
     """As `vfs.rom_ioctl` of a chip with one partition."""
     if op == 1:  # number of partitions
-        return 1
+        return 1 if emu.settings.get("rom_partition", True) else 0
     if args[0] != 0:
         return -19  # ENODEV
     if op == 2:  # the partition's memory
@@ -51,7 +53,7 @@ def load(path):
 
 def mount():
     """Mount what the partition holds at /rom; returns the folders to import from."""
-    if bytes(_mapped[:3]) != _HEADER:
+    if rom_ioctl(1) == 0 or bytes(_mapped[:3]) != _HEADER:
         return []
     vfs.mount(vfs.VfsRom(memoryview(_mapped)), "/rom")
     return ["/rom", "/rom/lib"]
