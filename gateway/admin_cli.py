@@ -51,6 +51,9 @@ def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")],
     data: Data = Path("var/gateway"),
     secret_file: SecretFile = None,
+    old: Annotated[
+        bool, typer.Option("--old", help="Also a backup of more than 30 days; see SPEC section 7.")
+    ] = False,
 ) -> None:
     """Make a backup the database of a gateway that does not run.
 
@@ -58,7 +61,7 @@ def restore(
     since (`bijli order list` shows them; start the gateway without its meters' network).
     """
     try:
-        done = backups.restore(data, file, secret_file, RealClock().utc_ms())
+        done = backups.restore(data, file, secret_file, RealClock().utc_ms(), old)
     except GatewayError as error:
         raise fail(error) from error
     typer.echo(done)

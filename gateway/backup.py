@@ -5,7 +5,8 @@ the meters in it are sealed: without the secret file, which is kept apart, it op
 restoration prepares what the time since the backup needs:
 
 - every meter's order counter jumps, so that no counter is used twice for different orders;
-- orders in flight get a new counter and go out again; the meter repeats its first answer;
+- orders in flight get a new counter and go out again; the meter repeats its first answer, unless
+  it may have forgotten it: the open ones of an old backup are ended, for an operator to settle;
 - every meter is asked to send again what lies above the last record here; the head-end knows by
   identity what it has already;
 - a meter whose key was changed since is found with the next key.
@@ -36,7 +37,12 @@ log = logging.getLogger("gateway.backup")
 
 COUNTER_JUMP = 100_000
 """More orders than a meter gets between a backup and its restoration; 2**31 allow 21,000 jumps."""
+AGE_DAYS_MAX = 30
+"""A meter knows what it did for 35 days: an older order would be done once more."""
+OLD_BACKUP = "old_backup"
+"""Result of an order whose outcome nobody may know."""
 PAGES_AT_ONCE = 256
+DAY_MS = 86_400_000
 
 
 def back_up(folder: Path, file: Path) -> int:
@@ -71,11 +77,14 @@ def back_up(folder: Path, file: Path) -> int:
     return size
 
 
-def restore(folder: Path, file: Path, secret_file: Path | None, now_utc_ms: int) -> str:
+def restore(
+    folder: Path, file: Path, secret_file: Path | None, now_utc_ms: int, old: bool = False
+) -> str:
     """Make `file` the database in `folder`; returns what was done, for the operator.
 
-    A database that is there is kept under another name. Raises StoreError, or StartError if a
-    gateway runs on the folder; nothing is changed then.
+    A database that is there is kept under another name. With `old` also a backup of more than
+    AGE_DAYS_MAX days: orders that were open in it are ended. Raises StoreError, or StartError
+    if a gateway runs on the folder; nothing is changed then.
     """
     if not file.exists():
         raise StoreError(f"there is no backup {file}")
@@ -88,15 +97,15 @@ def restore(folder: Path, file: Path, secret_file: Path | None, now_utc_ms: int)
     with contextlib.closing(lock(folder)):
         work = folder / "restore"
         work.mkdir(mode=0o700, exist_ok=True)
-        for old in work.iterdir():
-            old.unlink()
+        for left in work.iterdir():
+            left.unlink()
         try:
             _copy(file, work / DATABASE)
             _check(work / DATABASE)
             store = open_store(work)
             try:
                 with store.writer.begin() as connection:
-                    meters, waiting = _prepare(connection, secret, now_utc_ms)
+                    meters, waiting = _prepare(connection, secret, now_utc_ms, old)
             finally:
                 store.close()
             kept = _put_aside(folder)
@@ -148,7 +157,20 @@ def _put_aside(folder: Path) -> str:
     return name
 
 
-def _prepare(connection: Connection, secret: Path, now_utc_ms: int) -> tuple[int, int]:
+def _made_utc_ms(connection: Connection) -> int:
+    """When a backup was made: the newest time that its gateway wrote down, which is not later."""
+    records, order_table = tables.records, tables.orders
+    times = (
+        tables.meters.c.created_utc_ms,
+        records.c.received_utc_ms,
+        order_table.c.created_utc_ms,
+        order_table.c.sent_utc_ms,
+        order_table.c.ended_utc_ms,
+    )
+    return max(connection.execute(sa.select(sa.func.max(time))).scalar() or 0 for time in times)
+
+
+def _prepare(connection: Connection, secret: Path, now_utc_ms: int, old: bool) -> tuple[int, int]:
     """Make the database fit for meters that have lived on; (meters, open orders)."""
     vault = Vault(secret, may_create=False)
     meters, order_table = tables.meters, tables.orders
@@ -161,6 +183,16 @@ def _prepare(connection: Connection, secret: Path, now_utc_ms: int) -> tuple[int
             key_unsure=1,
         )
     )
+    made_utc_ms = _made_utc_ms(connection)
+    age_days = (now_utc_ms - made_utc_ms) // DAY_MS if made_utc_ms else 0
+    if age_days > AGE_DAYS_MAX:
+        if not old:
+            raise StoreError(
+                f"the backup is {age_days} days old, at most {AGE_DAYS_MAX} are allowed: meters may"
+                " have forgotten recharges that were open in it and would take them once more;"
+                " with --old these are ended instead, and are yours to settle"
+            )
+        orders.give_up_open(connection, OLD_BACKUP, now_utc_ms)
     connection.execute(
         sa.update(order_table).where(order_table.c.state == "sent").values(counter=0)
     )

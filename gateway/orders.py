@@ -273,6 +273,18 @@ def expire(connection: Connection, now_utc_ms: int) -> list[str]:
     return [str(row.id) for row in rows]
 
 
+def give_up_open(connection: Connection, result: str, now_utc_ms: int) -> None:
+    """End what is open as `cancelled` with a result: nobody knows what the meter did with it.
+
+    If the meter's record comes after all, it counts.
+    """
+    table = tables.orders
+    for row in connection.execute(sa.select(table).where(table.c.state.in_(OPEN))).all():
+        _end_order(connection, row.id, "cancelled", result, "", now_utc_ms)
+        if row.kind == "recharge":
+            _set_recharge(connection, row.id, "cancelled", now_utc_ms, code=result)
+
+
 def mark_sent(
     connection: Connection, order_id: str, key_generation: int, now_utc_ms: int
 ) -> Open | None:

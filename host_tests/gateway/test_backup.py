@@ -30,7 +30,7 @@ def pass_time(bench):
             bench.clock.advance(max(0, worker.until_ms - bench.clock.now_ms))
 
 
-def test_everything_once_after_a_restoration(make_bench, tmp_path):
+def test_everything_once_after_a_restoration(make_bench, tmp_path, monkeypatch):
     headend = FaultyHeadend(tmp_path / "headend")
     bench = make_bench(headend_url=headend.url).start()
     meter = bench.meter()
@@ -67,6 +67,7 @@ def test_everything_once_after_a_restoration(make_bench, tmp_path):
     destroy(bench)
     with pytest.raises(StoreError, match="bijli restore"):
         make_bench(headend_url=headend.url).start()
+    monkeypatch.setattr("gateway.admin_cli.RealClock", lambda: bench.clock)
     code, text = run("restore", file, "--data", bench.folder)
     assert code == 0, text
     assert "1 meters restored" in text
@@ -160,6 +161,48 @@ def test_restoring_is_refused_without_changing_anything(bench, tmp_path):
     # The one that was there is kept.
     assert "before-restore-1" in backup.restore(bench.folder, file, secret, 0)
     assert (bench.folder / "gateway.sqlite.before-restore-1").read_bytes() == before
+
+
+def test_an_old_backup_sends_nothing_that_its_meter_may_have_forgotten(
+    make_bench, tmp_path, monkeypatch
+):
+    bench = make_bench().start()
+    meter = bench.meter()
+    meter.answers_lost = 1
+    meter.send_records = False
+    sent = bench.recharge(key="sent").json()["id"]
+    meter.wait_for(lambda: sent in meter.answers)
+    waiting = bench.recharge(key="waiting").json()["id"]
+    meter.close()
+    file = tmp_path / "backup.sqlite"
+    backup.back_up(bench.folder, file)
+    destroy(bench)
+    monkeypatch.setattr("gateway.admin_cli.RealClock", lambda: bench.clock)
+    bench.clock.now_ms += (backup.AGE_DAYS_MAX + 1) * backup.DAY_MS
+    code, text = run("restore", file, "--data", bench.folder)
+    assert code == 1
+    assert "is 31 days old, at most 30 are allowed" in text
+    assert "--old" in text
+    assert not (bench.folder / "gateway.sqlite").exists()
+    code, text = run("restore", file, "--data", bench.folder, "--old")
+    assert code == 0, text
+
+    again = make_bench().start()
+    meter.orders.clear()
+    meter.connect()
+    again.until(lambda: meter.connected)
+    for recharge in (sent, waiting):
+        view = again.get(f"/api/recharges/{recharge}")
+        assert (view["state"], view["code"]) == ("cancelled", backup.OLD_BACKUP)
+    # Asked for again under its key it is the same one, which is over.
+    assert again.recharge(key="waiting").json()["id"] == waiting
+    new = again.recharge(key="new").json()["id"]
+    again.recharge_is(new, "confirmed")
+    assert [o["id"] for o in meter.orders if o["kind"] == "recharge"] == [new]
+    # The meter's ledger settles the one that it took.
+    meter.flush()
+    again.recharge_is(sent, "confirmed")
+    assert again.get(f"/api/recharges/{waiting}")["state"] == "cancelled"
 
 
 def test_a_backup_holds_no_key(bench, tmp_path):
