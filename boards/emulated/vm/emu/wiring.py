@@ -14,8 +14,9 @@ Settings read here and in the device modules, each with a default:
 (10,000) and `current_ratio_x1000` (12,500), `shunt_uohm` (100,000), `relay_kind` ("latching" or
 "single"), `chip` (errors of the INA219, see emu.ina219), `rtc_battery` (true),
 `rom_partition` (true; false: a chip built without one), `rtc_set` (false; true: the DS3231 was set
-before its first power-up), `unique_id` (12 hexadecimal digits), `wifi_ssid` and `wifi_key` (none: any are taken), `names` (address by name,
-what the network's DNS server knows; nothing), `reset_cause`, `kept`.
+before its first power-up), `unique_id` (12 hexadecimal digits), `wifi_ssid` and `wifi_key` (none:
+any are taken), `names` (address by name, what the network's DNS server knows; nothing),
+`reset_cause`, `kept`.
 """
 
 import errno
