@@ -4,11 +4,10 @@ Tests: host_tests/system/test_faults.py.
 """
 
 import asyncio
-import json
 import os
 import time
 
-from firmware.core.config import Config, ConfigError
+from firmware.core.config import Config, ConfigError, read_document
 from firmware.core.events import CONFIG_COPY
 from firmware.core.wallclock import WallClock
 from firmware.credit.tariff import TariffError
@@ -56,13 +55,7 @@ class Wires:
 
 def load_config(path):
     """(Config, its values) of a file; ConfigError also for a missing one or one that is no JSON."""
-    try:
-        with open(path) as file:
-            values = json.load(file)
-    except OSError as error:
-        raise ConfigError(path, "cannot be read, errno %s" % error.errno)
-    except (ValueError, MemoryError):
-        raise ConfigError(path, "must be JSON")
+    values = read_document(path)
     return Config(values), values
 
 

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from firmware.core.config import with_check
 from gateway import auth, words
 from gateway.errors import GatewayError
 from gateway.run_cli import fail
@@ -272,7 +273,7 @@ def add_meter(
     if str(out) == "-":
         typer.echo(text, nl=False)
     else:
-        write_private(out, text.encode())
+        write_private(out, with_check(text))
         typer.echo(f"{meter_id} registered; flash {out} as /config.json, then remove it", err=True)
 
 

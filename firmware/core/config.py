@@ -4,6 +4,7 @@ docs/SPEC.md section 6 describes the members. The key is never shown: errors nam
 """
 
 import binascii
+import json
 
 from firmware.core.shim import const
 
@@ -33,6 +34,7 @@ _INTEGERS = (
 CA_MAX = const(4000)
 _PEM = "-----BEGIN CERTIFICATE-----"
 _VERSION = const(1)
+_CHECK_BYTES = const(9)  # 8 hex digits and the end of the line
 
 
 class ConfigError(Exception):
@@ -42,6 +44,31 @@ class ConfigError(Exception):
         super().__init__("config " + field + ": " + why)
         self.field = field
         self.why = why
+
+
+def with_check(text):
+    """The bytes of a configuration file: JSON text and behind it a line with its CRC-32."""
+    raw = (text.rstrip() + "\n").encode()
+    return raw + b"%08x\n" % binascii.crc32(raw)
+
+
+def read_document(path):
+    """The JSON value in a file, with or without such a line; ConfigError names the file."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read()
+        end = len(raw) - _CHECK_BYTES
+        # Any other form of the line is no JSON behind the object, and refused as that.
+        if raw[end - 1 : end] == b"\n" and raw[-1:] == b"\n" and b"}" not in raw[end:]:
+            line = raw[end:]
+            raw = raw[:end]
+            if line != b"%08x\n" % binascii.crc32(raw):
+                raise ConfigError(path, "does not fit the CRC in its last line")
+        return json.loads(raw)
+    except OSError as error:
+        raise ConfigError(path, "cannot be read, errno %s" % error.errno)
+    except (ValueError, MemoryError):
+        raise ConfigError(path, "must be JSON")
 
 
 def integer(values, field, default, low, high):

@@ -1,11 +1,13 @@
 """The commands of a person, against a running gateway."""
 
 import json
+import re
 import threading
 
 import pytest
 from typer.testing import CliRunner
 
+from firmware.core.config import read_document
 from gateway.cli import app
 from host_tests.fakes.meter import FakeMeter
 from host_tests.gateway.conftest import TARIFF
@@ -48,7 +50,8 @@ def test_add_list_show_recharge(bench, run, tmp_path, tariff_file):
     )
     assert code == 0, text
     assert out.stat().st_mode & 0o777 == 0o600
-    config = json.loads(out.read_text())
+    assert re.fullmatch("[0-9a-f]{8}", out.read_text().splitlines()[-1])
+    config = read_document(str(out))
     assert config["opening_balance_mp"] == -1_250_000
     assert config["key"] not in text
     meter = FakeMeter(config)

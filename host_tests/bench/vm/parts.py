@@ -2,7 +2,6 @@
 """What the scripts of this folder share: a counting flash, and a meter on it. MicroPython only."""
 
 import gc
-import json
 import sys
 
 import vfs
@@ -123,14 +122,13 @@ def nothing(*_arguments):
 
 def make_meter(config_path, ticks, **changes):
     """A meter on /flash/data, not started; `ticks`: a Ticks."""
-    from firmware.core.config import Config
+    from firmware.core.config import Config, read_document
     from firmware.core.wallclock import WallClock
     from firmware.meter import CHECKPOINT_FORMAT, Meter
     from firmware.relay.driver import RelayDriver
     from firmware.storage.journal import Journal
 
-    with open(config_path) as file:
-        values = json.load(file)
+    values = read_document(config_path)
     values.update(changes)
     contact = Contact()
     relay = RelayDriver("latching", Coil(contact, 1), Coil(contact, 0), contact, nothing)

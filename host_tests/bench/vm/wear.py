@@ -21,6 +21,7 @@ import vfs
 
 parts.import_from_rom(sys.argv[1])
 
+from firmware.core.config import read_document  # noqa: E402
 from firmware.link import codec  # noqa: E402
 from firmware.storage.slots import Slots  # noqa: E402
 
@@ -104,8 +105,7 @@ def fill_log():
 
 flash = RamFlash(sys.argv[2])
 vfs.mount(vfs.VfsLfs2(flash), "/flash")
-with open("/flash/config.json") as file:
-    Slots("/flash/keep", "config").write(json.load(file))  # as firmware/begin.py
+Slots("/flash/keep", "config").write(read_document("/flash/config.json"))  # as firmware/begin.py
 blocks_at_first = blocks_in_use()
 
 ticks = parts.Ticks()
