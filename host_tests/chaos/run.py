@@ -296,14 +296,7 @@ class Run:
         return False
 
     def reset(self, meter):
-        board = self.world.boards[meter]
-        try:
-            seen = board.command("energy")
-        except BoardError:
-            return False
-        board.reset()
-        self.world.truths[meter].ended(seen)
-        return True
+        return self.world.end_run(meter, self.world.boards[meter].reset)
 
     def wifi_away(self, meter, ms):
         return self._knob(meter, ms, "wifi")

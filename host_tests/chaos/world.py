@@ -248,14 +248,20 @@ class ChaosWorld(World):
     def cut(self, meter):
         """Cut a meter's power; what it has consumed is known. False if it has none already."""
         board = self.boards[meter]
+        return board.powered and self.end_run(meter, board.cut_power)
+
+    def end_run(self, meter, do):
+        """Ends a run of the interpreter by `do`; False if it ended by itself before that."""
+        truth = self.truths[meter]
+        runs = truth.runs
         try:
-            seen = board.command("energy")
+            seen = self.boards[meter].command("energy")
         except BoardError:
             return False
-        if not board.powered:
+        do()
+        if truth.runs != runs:  # its cut at a write came in between, and has been counted
             return False
-        board.cut_power()
-        self.truths[meter].ended(seen)
+        truth.ended(seen)
         return True
 
     def restore(self, meter, cut_at_write=0):
