@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
 from littlefs import LittleFS
 
 from boards.emulated.board import HEAP_KB
@@ -89,7 +90,10 @@ class Story:
         def everything():
             new = self.board.line_count - last
             said = any(" link=up waiting=0" in line for line in self.board.lines()[-new:]) and new
-            backlog = self.world.get("/api/health")["upstream"]["backlog"]
+            try:
+                backlog = self.world.get("/api/health")["upstream"]["backlog"]
+            except httpx.TransportError:  # killed just now, by `crash_after`
+                return False
             return said and not any(backlog.values())
 
         self.until(everything, limit_ms, "everything delivered", 10 * SECOND_MS)

@@ -12,7 +12,7 @@ from demo.households import slabs
 from host_tests.fakes.interpreters import micropython
 from host_tests.fakes.worlds import HOUR_MS, METER, MINUTE_MS, SECOND_MS, Story
 
-FREE_MIN_BYTES = 40_000
+FREE_MIN_BYTES = 36_000
 PIECE_MIN_BYTES = 16_000
 
 

@@ -389,6 +389,7 @@ class AMeter:
         """All that a restart would find, but the highest counter and an order's record."""
         state = self.meter._state()
         state.pop("highest")
+        state.pop("last_order")
         return json.dumps(state)
 
 
