@@ -53,12 +53,6 @@ class Wires:
         faults.forget(self._board.nvs)
 
 
-def load_config(path):
-    """(Config, its values) of a file; ConfigError also for a missing one or one that is no JSON."""
-    values = read_document(path)
-    return Config(values), values
-
-
 def begin(board):
     """Returns Wires with a Meter that was started and its Uplink.
 
@@ -67,8 +61,8 @@ def begin(board):
     """
     kept = Slots(KEPT_FOLDER, "config")
     try:
-        config, values = load_config(CONFIG_PATH)
-        return _assemble(board, config, values, kept, ())
+        values = read_document(CONFIG_PATH)
+        return _assemble(board, Config(values), values, kept, ())
     except (ConfigError, TariffError, CodecError) as error:
         copy = kept.read()
         if copy is None:

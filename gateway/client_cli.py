@@ -17,11 +17,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from firmware.core.config import with_check
 from gateway import auth, words
 from gateway.errors import GatewayError
 from gateway.run_cli import fail
 from gateway.vault import write_private
+from toolchain.config_file import with_check
 
 meter = typer.Typer(help="Meters of a running gateway.", no_args_is_help=True)
 

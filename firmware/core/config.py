@@ -46,29 +46,22 @@ class ConfigError(Exception):
         self.why = why
 
 
-def with_check(text):
-    """The bytes of a configuration file: JSON text and behind it a line with its CRC-32."""
-    raw = (text.rstrip() + "\n").encode()
-    return raw + b"%08x\n" % binascii.crc32(raw)
-
-
 def read_document(path):
     """The JSON value in a file, with or without such a line; ConfigError names the file."""
     try:
         with open(path, "rb") as file:
             raw = file.read()
-        end = len(raw) - _CHECK_BYTES
         # Any other form of the line is no JSON behind the object, and refused as that.
-        if raw[end - 1 : end] == b"\n" and raw[-1:] == b"\n" and b"}" not in raw[end:]:
-            line = raw[end:]
-            raw = raw[:end]
-            if line != b"%08x\n" % binascii.crc32(raw):
-                raise ConfigError(path, "does not fit the CRC in its last line")
+        if len(raw) > _CHECK_BYTES and raw[-10] == 10 == raw[-1] and raw[-2] != 125:  # 125: }
+            crc = raw[-_CHECK_BYTES:]
+            raw = raw[:-_CHECK_BYTES]
+            if crc != b"%08x\n" % binascii.crc32(raw):
+                raise ValueError
         return json.loads(raw)
     except OSError as error:
         raise ConfigError(path, "cannot be read, errno %s" % error.errno)
     except (ValueError, MemoryError):
-        raise ConfigError(path, "must be JSON")
+        raise ConfigError(path, "bad JSON or CRC")
 
 
 def integer(values, field, default, low, high):

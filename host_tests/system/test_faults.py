@@ -10,8 +10,8 @@ from boards.emulated import flashing
 from boards.emulated.board import EmulatedBoard
 from boards.emulated.cli import lab_config
 from boards.emulated.conductor import Conductor
-from firmware.core.config import with_check
 from host_tests.fakes.interpreters import micropython
+from toolchain.config_file import with_check
 
 START_MS = 1_767_600_000_000
 SETTINGS = {"load": "constant:230V,2A", "rtc_set": True}
@@ -141,7 +141,7 @@ def test_without_a_readable_configuration_the_last_good_copy_runs_until_there_is
 
         change_flash(board, write(b'{"v":1,"meter":"LA'))
         board.restore_power()
-        _, number = board.wait_for("config.json: must be JSON; SERVICE", 30, number)
+        _, number = board.wait_for("config.json: bad JSON or CRC; SERVICE", 30, number)
         _, number = board.wait_for("event 1036", 30, number)
         _, number = board.wait_for(" status V=230.0 ", 60, number)
         board.cut_power()
@@ -149,7 +149,7 @@ def test_without_a_readable_configuration_the_last_good_copy_runs_until_there_is
         damaged[damaged.index(b'"key": "') + 8] ^= 1  # still a configuration, with another key
         change_flash(board, write(bytes(damaged)))
         board.restore_power()
-        _, number = board.wait_for("does not fit the CRC in its last line; SERVICE", 30, number)
+        _, number = board.wait_for("config.json: bad JSON or CRC; SERVICE", 30, number)
         _, number = board.wait_for(" status V=230.0 ", 60, number)
         board.cut_power()
         change_flash(board, write(json.dumps({**lab_config(), "live_period_s": 77}).encode()))

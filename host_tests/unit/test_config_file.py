@@ -5,9 +5,10 @@ import subprocess
 
 import pytest
 
-from firmware.core.config import ConfigError, read_document, with_check
+from firmware.core.config import ConfigError, read_document
 from host_tests.fakes.documents import meter_config
 from host_tests.fakes.interpreters import micropython
+from toolchain.config_file import with_check
 from toolchain.locate import project_root
 
 FLIP_ALL = """

@@ -28,7 +28,7 @@ TIGHT_EVERY = 20  # inputs: making the heap tight takes 20 times as long as an i
 WARM_UP = 100  # inputs until caches and lists have their size
 
 from firmware.core import sealing
-from firmware.core.config import Config, ConfigError
+from firmware.core.config import Config, ConfigError, read_document
 from firmware.core.records import RECORDS, RESULTS
 from firmware.credit import tariff as tariffs
 from firmware.link import codec, mqtt
@@ -188,11 +188,9 @@ class Configuration:
         return [json.dumps(CONFIG).encode()]
 
     def take(self, data):
-        from firmware.begin import load_config
-
         with open("/flash/fuzz.json", "wb") as out:
             out.write(data)
-        load_config("/flash/fuzz.json")
+        Config(read_document("/flash/fuzz.json"))
 
 
 class Packed:
