@@ -36,7 +36,7 @@ _LINK_AGAIN_MAX_S = const(3600)
 _VERIFY_EVERY = const(10)
 # Less than what is free, else only a full heap is collected: with 16 kB the longest free piece a
 # day later was 0.4 to 0.7 kB, with 4 kB 2 to 2.9 kB; without the collection each minute 1.6 kB.
-_COLLECT_EVERY_BYTES = const(4096)
+_COLLECT_EVERY_BYTES = const(16384)
 
 _NO_ANSWER = const(1)
 _CONFIGURATION_LOST = const(2)

@@ -27,9 +27,9 @@ REAL = {"sizes": {}, "blocks": 128}
 """The file sizes of a meter."""
 
 FULL = {
-    "small files": {**SMALL, "every": 1, "nested": 150, "nested_every": 1},
-    "upgrade": {**SMALL, "story": "upgrade", "every": 3, "nested": 150, "nested_every": 3},
-    "real sizes": {**REAL, "every": 100, "nested": 200, "nested_every": 10},
+    "small files": {**SMALL, "every": 1, "nested": 500, "nested_every": 3},
+    "upgrade": {**SMALL, "story": "upgrade", "every": 3, "nested": 200, "nested_every": 5},
+    "real sizes": {**REAL, "every": 200, "nested": 200, "nested_every": 20},
 }
 SHORT = {
     "small files": {**SMALL, "every": 97, "nested": 60, "nested_every": 5},

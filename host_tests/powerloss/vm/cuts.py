@@ -63,8 +63,7 @@ class Cuts:
                 for variant in () if skipped else replay.variants():
                     if self._is_mine(variant) and replay.is_new(variant):
                         point = "%d:%s" % (replay.at, variant)
-                        again = self._shared % settings["nested"] == 0
-                        self._try(point, replay.cut(variant), truth, variant, again)
+                        self._try(point, replay.cut(variant), truth, variant, self._is_cut_again())
             truth.take(entry)
             replay.step()
 
@@ -101,7 +100,12 @@ class Cuts:
         if variant not in ("lost-first", "last-only") and self._number % settings["every"]:
             return False
         self._shared += 1
-        return self._shared % settings["share"][1] == settings["share"][0]
+        number = self._shared // settings["nested"] if self._is_cut_again() else self._shared
+        return number % settings["share"][1] == settings["share"][0]
+
+    def _is_cut_again(self):
+        # Dealt to the processes by turns as well: these are most of the work.
+        return self._shared % settings["nested"] == 0
 
     def _time_known(self, part):
         """With a clock chip or without: the same for a cut whenever it is tried."""
