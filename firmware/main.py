@@ -34,8 +34,9 @@ _PAUSE_MAX_S = const(300)  # nothing is metered meanwhile
 _LINK_AGAIN_MIN_S = const(10)
 _LINK_AGAIN_MAX_S = const(3600)
 _VERIFY_EVERY = const(10)
-# Less than what is free, else only a full heap is collected: with 16 kB the longest free piece a
-# day later was 0.4 to 0.7 kB, with 4 kB 2 to 2.9 kB; without the collection each minute 1.6 kB.
+# Less than what is free, else only a full heap is collected, which leaves it in small pieces. With
+# 16 kB two days left a piece of 25 kB (host_tests/vm/test_heap.py); with 4 kB the meter spent more
+# time on collections than on everything else.
 _COLLECT_EVERY_BYTES = const(16384)
 
 _NO_ANSWER = const(1)

@@ -136,6 +136,7 @@ def show(name, rows):
     total = sum((row[2] for row in rows), collections.Counter())
     survived = sum(row[3] for row in rows)
     line("sum", sum(row[1] for row in rows), total, survived)
+    sys.stdout.flush()  # the next part takes minutes
     return total.total(), survived
 
 
