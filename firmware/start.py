@@ -19,16 +19,7 @@ _RTC_BACK_MAX_S = const(86400)  # as far as the gateway may correct it
 def start(meter, cause, rtc_utc_s, fault, written, told):
     """As Meter.start."""
     journal = meter.journal
-    snapshot, checkpoint, records = journal.open(meter.floors.store_id())
-    if snapshot:
-        meter.restore(snapshot)
-    for record in records:
-        if checkpoint and record["seq"] > journal.checkpoint_seq:
-            meter.take_checkpoint(checkpoint)
-            checkpoint = None
-        meter.apply(record)
-    if checkpoint:
-        meter.take_checkpoint(checkpoint)
+    recovered = recover(meter)
     missing = _take_floors(meter)
     if rtc_utc_s is not None and _is_credible(meter, rtc_utc_s):
         meter.clock.set_utc_ms(rtc_utc_s * 1000)
@@ -64,7 +55,7 @@ def start(meter, cause, rtc_utc_s, fault, written, told):
             opening_mp = meter.config.opening_balance_mp
             queue.append((meter.credit, ("opening", "opening", 0, opening_mp)))
         queue.append((meter.append, ("tariff", {"document": meter.first_tariff.document})))
-    if cause in ("power", "brownout") and snapshot:
+    if cause in ("power", "brownout") and recovered:
         queue.append((meter.event, (events.POWER_RESTORED, off_s)))
     if meter.service:
         queue.append((meter.keep_supplied, ()))
@@ -77,6 +68,25 @@ def start(meter, cause, rtc_utc_s, fault, written, told):
     meter.attempt(meter.write_queued)
     if meter.account.tariff is not None:
         meter.first_tariff = meter.config.tariff = None  # a long one takes some kB of heap
+
+
+def recover(meter):
+    """Opens the journal and brings what it holds into the state; True if there was a snapshot.
+
+    Raises StorageError.
+    """
+    journal = meter.journal
+    snapshot, checkpoint, records = journal.open(meter.floors.store_id())
+    if snapshot:
+        meter.restore(snapshot)
+    for record in records:
+        if checkpoint and record["seq"] > journal.checkpoint_seq:
+            meter.take_checkpoint(checkpoint)
+            checkpoint = None
+        meter.apply(record)
+    if checkpoint:
+        meter.take_checkpoint(checkpoint)
+    return bool(snapshot)
 
 
 def _take_floors(meter):

@@ -26,6 +26,7 @@ from firmware.core.config import Config
 from firmware.core.records import LEDGER, RECORDS
 from firmware.core.wallclock import WallClock
 from firmware.meter import CHECKPOINT_FORMAT, Meter
+from firmware.start import recover
 from firmware.storage.errors import StorageError
 from firmware.storage.journal import Journal
 
@@ -156,8 +157,8 @@ class _Erased:
     get_blob = get_i32
 
 
-def replay_folder(folder: Path) -> dict[str, Any]:
-    """Register, balance and relay as the firmware recovers them, with each record's own claims."""
+def _meter(journal: Journal) -> Meter:
+    """A meter that only takes in records: its own tariff and key never count."""
     config = Config(
         {
             "v": 1,
@@ -180,25 +181,19 @@ def replay_folder(folder: Path) -> dict[str, Any]:
             },
         }
     )
-    journal = Journal(str(folder), CHECKPOINT_FORMAT)
-    meter = Meter(
+    return Meter(
         config, journal, WallClock(lambda: 0), _Relay(), _Erased(), 100000, print, lambda: None
     )
-    snapshot, checkpoint, later = journal.open()
-    if snapshot:
-        meter.restore(snapshot)
-    for record in later:
-        if checkpoint and record["seq"] > journal.checkpoint_seq:
-            meter.take_checkpoint(checkpoint)
-            checkpoint = None
-        meter.apply(record)
-    if checkpoint:
-        meter.take_checkpoint(checkpoint)
+
+
+def replay_folder(folder: Path) -> dict[str, Any]:
+    """Register, balance and relay as the firmware recovers them, with each record's own claims."""
+    journal = Journal(str(folder), CHECKPOINT_FORMAT)
+    meter = _meter(journal)
+    recover(meter)
     records = journal.records_after(0, 10**9)
     whole = bool(records) and records[0]["seq"] == 1
-    from_log = Meter(
-        config, journal, WallClock(lambda: 0), _Relay(), _Erased(), 100000, print, lambda: None
-    )
+    from_log = _meter(journal)
     differences = []
     for record in records if whole else ():
         from_log.apply(record)
