@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +27,7 @@ meter = typer.Typer(help="Meters of a running gateway.", no_args_is_help=True)
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 REQUEST_TIMEOUT_S = 10
+# States of a recharge in which it ends; the first: it is done.
 FINAL = ("confirmed", "refused", "cancelled")
 
 GatewayUrl = Annotated[
@@ -74,6 +75,40 @@ class Client:
                         yield json.loads(line[len("data: ") :])
         except httpx.HTTPError as error:
             raise self._absent(error) from error
+
+    def send(
+        self,
+        path: str,
+        body: dict[str, Any],
+        key: str,
+        wait: bool,
+        final: tuple[str, ...],
+        say: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """Makes an order or a recharge and says each state of it, with `wait` up to one of `final`.
+
+        path: ends with the name that its kind has in the stream of changes; key: the idempotency
+        key, "" for a new one. With `wait`, ends the command with 1 unless the first of `final`, in
+        which it is done, was reached.
+        """
+        # The stream begins before the order is made: no state of it can be missed.
+        changes = self.changes() if wait else iter(())
+        if wait:
+            next(changes)
+        headers = {"Idempotency-Key": key or f"cli-{secrets.token_hex(12)}"}
+        made = self.ask("POST", path, json=body, headers=headers)
+        say(made)
+        state = made["state"]
+        if wait and state not in final:
+            for change in changes:
+                for view in change[path.rsplit("/", 1)[1]]:
+                    if view["id"] == made["id"] and view["state"] != state:
+                        state = view["state"]
+                        say(view)
+                if state in final:
+                    break
+        if wait and state != final[0]:
+            raise typer.Exit(1)
 
     def _absent(self, error: httpx.HTTPError) -> typer.Exit:
         typer.echo(
@@ -290,29 +325,8 @@ def recharge(
     token_file: TokenFile = None,
 ) -> None:
     """Recharge a meter."""
-    client = Client(gateway, token_file)
-    # The stream begins before the recharge is made: no state of it can be missed.
-    changes = client.changes() if wait else iter(())
-    if wait:
-        next(changes)
-    made = client.ask(
-        "POST",
-        f"/api/meters/{meter_id}/recharges",
-        json={"rupees": rupees},
-        headers={"Idempotency-Key": key or f"cli-{secrets.token_hex(12)}"},
-    )
-    _say(made)
-    state = made["state"]
-    if wait and state not in FINAL:
-        for change in changes:
-            for view in change["recharges"]:
-                if view["id"] == made["id"] and view["state"] != state:
-                    state = view["state"]
-                    _say(view)
-            if state in FINAL:
-                break
-    if wait and state != "confirmed":
-        raise typer.Exit(1)
+    path = f"/api/meters/{meter_id}/recharges"
+    Client(gateway, token_file).send(path, {"rupees": rupees}, key, wait, FINAL, _say)
 
 
 def _say(view: dict[str, Any]) -> None:

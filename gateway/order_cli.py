@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 refused, 3 no gateway there. Tests: host_tests/gateway/tes
 from __future__ import annotations
 
 import json
-import secrets
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +18,7 @@ from gateway.run_cli import fail
 
 order = typer.Typer(help="Orders to the meters of a running gateway.", no_args_is_help=True)
 
+# States in which an order ends; the first: it is done.
 FINAL = ("done", "refused", "cancelled", "expired")
 
 Meter = Annotated[str, typer.Argument(metavar="METER")]
@@ -29,29 +29,8 @@ Key = Annotated[str, typer.Option(help="Idempotency key; give the same one when 
 def _send(
     gateway: str, token_file: Path | None, meter: str, body: dict[str, Any], wait: bool, key: str
 ) -> None:
-    client = Client(gateway, token_file)
-    # The stream begins before the order is made: no state of it can be missed.
-    changes = client.changes() if wait else iter(())
-    if wait:
-        next(changes)
-    made = client.ask(
-        "POST",
-        f"/api/meters/{meter}/orders",
-        json=body,
-        headers={"Idempotency-Key": key or f"cli-{secrets.token_hex(12)}"},
-    )
-    say(made)
-    state = made["state"]
-    if wait and state not in FINAL:
-        for change in changes:
-            for view in change["orders"]:
-                if view["id"] == made["id"] and view["state"] != state:
-                    state = view["state"]
-                    say(view)
-            if state in FINAL:
-                break
-    if wait and state != "done":
-        raise typer.Exit(1)
+    path = f"/api/meters/{meter}/orders"
+    Client(gateway, token_file).send(path, body, key, wait, FINAL, say)
 
 
 def say(view: dict[str, Any]) -> None:
