@@ -1,6 +1,6 @@
 """The journal: records that must reach the gateway, and checkpoints to start from after a cut.
 
-Two families of files in one folder, docs/SPEC.md section 5 gives every byte:
+Two families of files in one folder, docs/SPEC.md section 5 gives every byte, files.py reads them:
 
     log-SSSSSSSS      segments of records; the name is the first record's number in hex
     ckpt-a, ckpt-b    one snapshot of the state, then small checkpoints; the higher number counts
@@ -21,159 +21,57 @@ Tests: host_tests/unit/test_journal.py, host_tests/property/test_journal_model.p
 host_tests/vm/test_journal_on_littlefs.py.
 """
 
-import hashlib
 import json
 import os
 import struct
-from binascii import crc32, hexlify
+from binascii import crc32, hexlify, unhexlify
 
 from firmware.core.records import LEDGER, ORDERED
 from firmware.core.shim import const
 from firmware.storage import packing
-from firmware.storage.errors import JournalFull, fault, is_full, sync
+from firmware.storage.errors import JournalFull, fault, is_full
+from firmware.storage.files import (
+    CHAIN_BYTES,
+    CHAINED,
+    CHECKPOINT,
+    CHECKPOINT_FAMILY,
+    FILE_HEAD_BYTES,
+    HEAD,
+    LINK_BYTES,
+    LOG_FAMILY,
+    MAGIC,
+    NO_LINK,
+    PAYLOAD_MAX,
+    RECORD_MIN_BYTES,
+    SNAPSHOT,
+    TIME_VALID,
+    VERSION,
+    digest_of,
+    read_file_head,
+    scan,
+    size_of,
+    wire_of,
+    write_file_head,
+    write_record,
+)
 from firmware.storage.packing import RecordError
 
 SEGMENT_BYTES = const(32768)
 LOG_BYTES = const(524288)
 CHECKPOINT_FILE_BYTES = const(16384)
 RETENTION_S = const(3024000)  # 35 days
-PAYLOAD_MAX = const(8192)
 
 # A restart reads what no snapshot contains: this bounds the time that it takes.
 _REPLAY_RECORDS = const(400)
 # More than are written between two notes of the number in a second place.
 _SKIPPED = const(1000)
 
-VERSION = const(2)  # of files and records; version 1 has no chain
-_MAGIC = const(0xB7)
-FILE_HEAD = "<BBBB4sI"  # 'B', 'J', family, version, store id, number
-FILE_HEAD_BYTES = const(16)  # with its CRC
-HEAD = "<BBBBHIIII"  # magic, version, type, flags, payload length, seq, boot, two more by family
-_HEAD_BYTES = const(22)
-_PIECE_BYTES = const(256)  # read at once where nothing is known to be sound
-RECORD_MIN_BYTES = const(26)  # with its CRC
-_TIME_VALID = const(1)
-CHAINED = const(2)
-LINK_BYTES = const(16)
-CHAIN_BYTES = const(20)  # count of ledger records, digest of the last one
-NO_LINK = bytes(LINK_BYTES)
-SNAPSHOT = const(0xF0)
-CHECKPOINT = const(0xF1)
-LOG_FAMILY = const(0x4C)
-CHECKPOINT_FAMILY = const(0x43)
 CHECKPOINT_FILES = ("ckpt-a", "ckpt-b")
+_ENOENT = const(2)
 
 
 class SnapshotNeeded(Exception):
     """A checkpoint without a sound file to append it to: write a snapshot first."""
-
-
-def _write_file_head(file, family, store, number):
-    head = struct.pack(FILE_HEAD, 0x42, 0x4A, family, VERSION, store, number)
-    file.write(head)
-    file.write(struct.pack("<I", crc32(head)))
-
-
-def digest_of(head, body):
-    """What the next ledger record says of this one: SHA-256 over head and body, 16 bytes of it."""
-    digest = hashlib.sha256(head)
-    digest.update(body)
-    return digest.digest()[:LINK_BYTES]
-
-
-def _write_record(file, head, payload):
-    """Writes a record and waits until it is on flash; returns its size."""
-    file.write(head)
-    file.write(payload)
-    file.write(struct.pack("<I", crc32(payload, crc32(head))))
-    sync(file)
-    return RECORD_MIN_BYTES + len(payload)
-
-
-def _read_record(file):
-    """(head, body) of the record at the file's position; None: damaged; (): end of file."""
-    try:
-        raw = file.read(_HEAD_BYTES)
-        if not raw:
-            return ()
-        if len(raw) < _HEAD_BYTES:
-            return None
-        head = struct.unpack(HEAD, raw)
-        if head[0] != _MAGIC or not 1 <= head[1] <= VERSION or head[4] > PAYLOAD_MAX:
-            return None
-        if head[4] > _PIECE_BYTES and not _is_whole(file, head[4], crc32(raw)):
-            return None
-        payload = file.read(head[4])
-        crc = file.read(4)
-    except OSError:  # a block that cannot be read is damage, not a reason to stop the meter
-        return None
-    if head[3] & CHAINED and head[4] < (4 if head[2] >= SNAPSHOT else LINK_BYTES):
-        return None
-    if len(crc) == 4 and struct.unpack("<I", crc)[0] == crc32(payload, crc32(raw)):
-        return head, payload
-    return None
-
-
-def _is_whole(file, length, crc):
-    """Is the CRC behind the next `length` bytes right? They stay the next ones.
-
-    In pieces: a damaged head may name a length for which the heap has no room.
-    """
-    start = file.tell()
-    while length:
-        piece = file.read(min(length, _PIECE_BYTES))
-        if not piece:
-            return False
-        crc = crc32(piece, crc)
-        length -= len(piece)
-    right = file.read(4) == struct.pack("<I", crc)
-    file.seek(start)
-    return right
-
-
-def scan(path, offset):
-    """Yields (offset of its end, head, body) of each whole record; steps over what is none."""
-    try:
-        file = open(path, "rb")
-    except OSError:  # a file that cannot be opened is damaged as a whole
-        return
-    with file:
-        file.seek(offset)
-        while True:
-            record = _read_record(file)
-            if record == ():
-                return
-            if record:
-                offset += RECORD_MIN_BYTES + record[0][4]
-                yield offset, record[0], record[1]
-                continue
-            try:
-                file.seek(offset + 1)
-                piece = file.read(_PIECE_BYTES)
-                found = piece.find(b"\xb7")
-                offset += 1 + (found if found >= 0 else len(piece))
-                file.seek(offset)
-            except OSError:
-                return
-            if not piece:
-                return
-
-
-def wire_of(record):
-    """The dict of SPEC 2.1; None for a record of a type that this firmware does not know."""
-    head = record[1]
-    wire = {
-        "seq": head[5],
-        "boot": head[6],
-        "utc_s": head[7],
-        "time_valid": head[3] & _TIME_VALID,
-        "up_s": head[8],
-    }
-    body = record[2]
-    if head[3] & CHAINED:
-        wire["prev"] = str(hexlify(body[:LINK_BYTES]), "ascii")
-        body = body[LINK_BYTES:]
-    return wire if packing.unpack(head[2], body, wire) else None
 
 
 class Journal:
@@ -248,9 +146,174 @@ class Journal:
         (8 hex digits): what to call the journal if no file knows it any more. Raises StorageError,
         also for a file of a newer format.
         """
-        from firmware.storage import opening  # which builds on this module
+        try:
+            names = self._list()
+            snapshot, checkpoint = self._open_checkpoints(names)
+            self._open_log(names)
+        except OSError as error:
+            raise fault("open", error)
+        checkpoints = [name for name in CHECKPOINT_FILES if name in names]
+        self.formatted = not checkpoints and not self._firsts
+        if snapshot is None and (checkpoints or self._firsts):
+            # All of it must be there, from the first record on.
+            self.ledger_missing = bool(checkpoints)
+            records = self._log_records(0)
+            for _first, record in records:
+                self.ledger_missing = record[1][5] > 1
+                break
+            records.close()
+        if self._store is None:
+            known = store_id and not self.formatted
+            self._store = unhexlify(store_id) if known else os.urandom(4)
+        return snapshot, checkpoint, self._replay()
 
-        return opening.open_journal(self, store_id)
+    def _list(self):
+        try:
+            return os.listdir(self._folder)
+        except OSError as error:
+            if error.errno != _ENOENT:
+                raise
+            os.mkdir(self._folder)
+            return []
+
+    def _open_checkpoints(self, names):
+        found = []
+        for live in (0, 1):
+            if CHECKPOINT_FILES[live] in names:
+                path = self._path(CHECKPOINT_FILES[live])
+                store, generation, version = read_file_head(path, CHECKPOINT_FAMILY)
+                found.append((generation, live, path, store, version))
+        for generation, live, path, store, version in sorted(found, reverse=True):
+            snapshot, checkpoint, sound = self._read_state(path) if store else (None, None, 0)
+            size = size_of(path)
+            if snapshot is None:
+                self.damaged_bytes += size
+                continue
+            self.damaged_bytes += size - sound
+            self._store, self._generation, self._live = store, generation, live
+            if size == sound and version == VERSION:
+                self._checkpoints = open(path, "ab")
+                self._checkpoints_size = size
+            return snapshot, checkpoint
+        return None, None
+
+    def _read_state(self, path):
+        """(snapshot or None, checkpoint or None, bytes that are sound) of a checkpoint file."""
+        snapshot = checkpoint = None
+        sound = FILE_HEAD_BYTES
+        for end, head, body in scan(path, sound):
+            chained = head[3] & CHAINED
+            if chained and head[2] == SNAPSHOT and len(body) < CHAIN_BYTES:
+                break
+            if snapshot is None:
+                # The snapshot comes first; without it nothing in the file counts.
+                if end != RECORD_MIN_BYTES + sound + len(body) or head[2] != SNAPSHOT:
+                    break
+                try:
+                    snapshot = json.loads(body[CHAIN_BYTES:] if chained else body)
+                except ValueError:
+                    break
+                self.snapshot_seq = head[5]
+                if chained:
+                    self._snapshot_chain = struct.unpack_from("<I16s", body)
+                    self._count_told = self._snapshot_chain[0]
+            elif head[2] == CHECKPOINT:
+                at = 4 if chained else 0
+                if len(body) - at == struct.calcsize(self._format):
+                    checkpoint = struct.unpack_from(self._format, body, at)
+                    if chained:
+                        self._count_told = struct.unpack_from("<I", body)[0]
+            self.checkpoint_seq, self.boot, self.acked_seq, self.lost_records = head[5:]
+            sound += RECORD_MIN_BYTES + len(body)
+        return snapshot, checkpoint, sound
+
+    def _open_log(self, names):
+        firsts = []
+        for name in names:
+            if name.startswith("log-") and len(name) == 12:
+                try:
+                    firsts.append(int(name[4:], 16))
+                except ValueError:  # not a file of ours
+                    pass
+        self._firsts = sorted(firsts)
+        floor = self._firsts[-1] - 1 if firsts else 0  # what came before the newest segment
+        known, carried = floor, 0
+        for first in reversed(self._firsts):
+            path = self._segment_path(first)
+            store, _first, version = read_file_head(path, LOG_FAMILY)
+            self._store = self._store or store
+            size = size_of(path)
+            sound = FILE_HEAD_BYTES if store else 0
+            behind, last, boot = FILE_HEAD_BYTES, 0, 0
+            for end, head, body in scan(path, FILE_HEAD_BYTES):
+                behind = end
+                sound += RECORD_MIN_BYTES + len(body)
+                last, boot = head[5], head[6]
+            if first > floor:
+                known = max(floor, last)
+                carried = max(0, size - behind) // RECORD_MIN_BYTES
+                self.damaged_bytes += size - sound
+                if store and size == sound and version == VERSION:
+                    self._log, self._log_size = open(path, "ab"), size
+            self.boot = max(self.boot, boot)
+            if last and self._store:
+                break
+        self.last_seq = max(known + carried, self.checkpoint_seq, self.acked_seq)
+        self.lost_records += self.last_seq - known
+        self.tail_missing = self.last_seq > known
+
+    def _replay(self):
+        """Reads the whole log: checks the chain, notes the orders, yields what is above the
+        snapshot."""
+        chain = self._snapshot_chain
+        # What came before the oldest record is not known if it has been dropped.
+        link = NO_LINK if not chain or self._firsts[:1] == [1] else None
+        if chain:
+            self.ledger_count = chain[0]
+        seq = self._firsts[0] - 1 if self._firsts else self.acked_seq
+        missing = max(0, seq - self.acked_seq)
+        version = VERSION
+        gap = False
+        for first, record in self._log_records(0):
+            _end, head, body = record
+            if chain and head[5] > self.snapshot_seq:
+                self._join(chain, link, gap or seq < self.snapshot_seq)
+                chain, link = None, chain[1]
+            new = head[5] > self.snapshot_seq
+            if head[5] != seq + 1:
+                gap = True
+                missing += head[5] - seq - 1
+                # What has no chain may have been of the ledger.
+                if new and 1 in (version, head[1]):
+                    self.ledger_missing = True
+            seq, version = head[5], head[1]
+            if head[3] & CHAINED:
+                if link is not None and link != body[:LINK_BYTES]:
+                    self.ledger_missing = True
+                link = digest_of(struct.pack(HEAD, *head), body)
+                if new:
+                    self.ledger_count += 1
+                if head[2] == packing.RESYNC_CODE:
+                    self.ledger_missing = False  # it says anew what the missing ones said
+            ordered = head[2] in packing.ORDER_CODES
+            wire = wire_of(record) if new or ordered else None
+            if wire:
+                if ordered:
+                    self._orders.setdefault(order_digest(wire["id"]), first)
+                if new:
+                    yield wire
+        if chain:
+            self._join(chain, link, gap or seq < self.snapshot_seq)
+            link = chain[1]
+        self._link = link or NO_LINK
+        self.missing_records = missing + self.last_seq - seq
+        if self.ledger_count < self._count_told or (version == 1 and self.tail_missing):
+            self.ledger_missing = True
+
+    def _join(self, chain, link, gap):
+        """The log up to the snapshot must end as the snapshot says."""
+        if link != chain[1] if link is not None else gap:
+            self.ledger_missing = True
 
     def close(self):
         """Closes the files. Nothing is pending in them."""
@@ -308,14 +371,14 @@ class Journal:
         code, payload = packing.pack(name, fields)
         if len(payload) > PAYLOAD_MAX - LINK_BYTES:
             raise RecordError(name, "is too long")
-        flags = _TIME_VALID if time_valid else 0
+        flags = TIME_VALID if time_valid else 0
         chained = name in LEDGER
         if chained:
             flags |= CHAINED
             payload = self._link + payload
         seq = self.last_seq + 1
         head = struct.pack(
-            HEAD, _MAGIC, VERSION, code, flags, len(payload), seq, self.boot, utc_s, up_s
+            HEAD, MAGIC, VERSION, code, flags, len(payload), seq, self.boot, utc_s, up_s
         )
         # All that takes memory comes before the write: behind it nothing may fail.
         link = digest_of(head, payload) if chained else self._link
@@ -345,7 +408,7 @@ class Journal:
         # Whatever comes in between, also Ctrl-C: a part that is there stays the segment's last.
         file, self._log = self._log, None
         try:
-            self._log_size += _write_record(file, head, body)
+            self._log_size += write_record(file, head, body)
             self._log = file
         finally:
             if self._log is None:
@@ -362,7 +425,7 @@ class Journal:
         if seq not in self._firsts:
             self._firsts.append(seq)
         try:
-            _write_file_head(file, LOG_FAMILY, self._store, seq)
+            write_file_head(file, LOG_FAMILY, self._store, seq)
             self._log, self._log_size = file, FILE_HEAD_BYTES
         finally:
             if self._log is None:
@@ -375,7 +438,7 @@ class Journal:
         records = scan(self._segment_path(self._firsts[1]), FILE_HEAD_BYTES)
         expired = False
         for _end, head, _payload in records:
-            expired = bool(head[3] & _TIME_VALID) and now_utc_s - head[7] > RETENTION_S
+            expired = bool(head[3] & TIME_VALID) and now_utc_s - head[7] > RETENTION_S
             break
         records.close()
         return expired
@@ -438,7 +501,7 @@ class Journal:
         file = None
         try:
             file = open(path, "wb")
-            _write_file_head(file, CHECKPOINT_FAMILY, self._store, self._generation + 1)
+            write_file_head(file, CHECKPOINT_FAMILY, self._store, self._generation + 1)
             size = self._write_state(file, SNAPSHOT, body)
         except (OSError, MemoryError) as error:
             _discard(file)  # else the heap closes it some time, over what is written there next
@@ -456,10 +519,10 @@ class Journal:
 
     def _write_state(self, file, code, body):
         head = struct.pack(
-            HEAD, _MAGIC, VERSION, code, CHAINED, len(body),
+            HEAD, MAGIC, VERSION, code, CHAINED, len(body),
             self.last_seq, self.boot, self.acked_seq, self.lost_records,
         )  # fmt: skip
-        return _write_record(file, head, body)
+        return write_record(file, head, body)
 
     def acknowledge(self, seq):
         """The gateway has committed all records up to `seq`. On flash with the next checkpoint."""

@@ -11,8 +11,8 @@ import pytest
 
 from firmware.core.records import RANGES, RECORDS
 from firmware.storage import errors as errors_module
+from firmware.storage import files, packing
 from firmware.storage import journal as journal_module
-from firmware.storage import opening, packing
 from firmware.storage.errors import JournalFull, StorageError
 from firmware.storage.journal import RETENTION_S, SEGMENT_BYTES, Journal, SnapshotNeeded
 from firmware.storage.packing import RecordError
@@ -197,14 +197,14 @@ def test_draining_reads_each_byte_about_once(tmp_path, monkeypatch):
     for number in range(2_000):
         append(journal, fields=block(number))
     reads = 0
-    read_record = journal_module._read_record
+    read_record = files._read_record
 
     def counting(file):
         nonlocal reads
         reads += 1
         return read_record(file)
 
-    monkeypatch.setattr(journal_module, "_read_record", counting)
+    monkeypatch.setattr(files, "_read_record", counting)
     seq = 0
     while batch := journal.records_after(seq, 16):
         assert [r["seq"] for r in batch] == list(range(seq + 1, seq + 1 + len(batch)))
@@ -260,8 +260,7 @@ def test_the_first_answer_to_an_id_counts(tmp_path):
 
 
 def test_two_ids_with_one_digest_are_told_apart(tmp_path, monkeypatch):
-    for module in (journal_module, opening):
-        monkeypatch.setattr(module, "order_digest", lambda order_id: 1)
+    monkeypatch.setattr(journal_module, "order_digest", lambda order_id: 1)
     journal = began(tmp_path)
     append(journal, "credit", credit("r-1", 5))
     for _ in range(600):
@@ -490,21 +489,21 @@ def test_a_snapshot_on_a_full_flash_drops_an_acknowledged_segment(tmp_path, monk
         fill_segment(journal, T0_UTC_S)
     journal.snapshot({"n": 1})
     journal.acknowledge(journal.last_seq)
-    write = journal_module._write_record
+    write = journal_module.write_record
 
     def full(file, *record):
         if len(journal._firsts) == 3:
             raise OSError(errno.ENOSPC, "injected")
         return write(file, *record)
 
-    monkeypatch.setattr(journal_module, "_write_record", full)
+    monkeypatch.setattr(journal_module, "write_record", full)
     journal.snapshot({"n": 2})
     assert reopened(tmp_path)[1] == {"n": 2}
 
     def refuse(*_):
         raise OSError(errno.ENOSPC, "injected")
 
-    monkeypatch.setattr(journal_module, "_write_record", refuse)
+    monkeypatch.setattr(journal_module, "write_record", refuse)
     monkeypatch.setattr(journal_module.os, "remove", refuse)
     for write in (append, lambda journal: journal.snapshot({"n": 3})):
         with pytest.raises(JournalFull):
@@ -678,7 +677,7 @@ def test_a_length_that_damage_claims_is_not_read_at_once(tmp_path, monkeypatch):
             longest.append(size)
             return self.file.read(size)
 
-    monkeypatch.setattr(journal_module, "open", Watched, raising=False)
+    monkeypatch.setattr(files, "open", Watched, raising=False)
     again, _, _, records = reopened(tmp_path)
     assert [r["seq"] for r in records] == [1]
     assert again.damaged_bytes == len(head) + 9000

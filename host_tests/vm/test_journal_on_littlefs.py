@@ -37,7 +37,7 @@ def compiled(folder):
     """The modules of the journal as they are flashed: `.mpy`."""
     for name in ("__init__", "core/__init__", "core/shim", "core/records", "storage/__init__",
                  "storage/errors", "storage/packing",
-                 "storage/journal", "storage/opening"):  # fmt: skip
+                 "storage/files", "storage/journal"):  # fmt: skip
         out = folder / "firmware" / f"{name}.mpy"
         out.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(
