@@ -12,9 +12,7 @@ import json
 import shutil
 import struct
 import tempfile
-import zlib
-from collections.abc import Iterator
-from hashlib import sha256
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,17 +21,17 @@ import typer
 from firmware.console import lines, text
 from firmware.core.civil import text as date
 from firmware.core.config import Config
-from firmware.core.records import LEDGER, RECORDS
 from firmware.core.wallclock import WallClock
 from firmware.meter import CHECKPOINT_FORMAT, Meter
 from firmware.start import recover
+from firmware.storage import files
 from firmware.storage.errors import StorageError
 from firmware.storage.journal import Journal
+from firmware.storage.packing import RESYNC_CODE
 
 app = typer.Typer(help="Check and replay a journal copied from a meter.", no_args_is_help=True)
 
-LEDGER_CODES = {RECORDS[name][0] for name in LEDGER}
-RESYNC = RECORDS["resync"][0]
+FAMILIES = {"log-": files.LOG_FAMILY, "ckpt": files.CHECKPOINT_FAMILY}
 BLOCK_BYTES = 4096
 
 Source = Annotated[Path, typer.Argument(help="Folder of the journal's files, or a flash image.")]
@@ -66,77 +64,54 @@ def journal_folder(source: Path) -> Iterator[Path]:
                 raise typer.BadParameter(
                     f"{source} is no folder and no littlefs: {error}"
                 ) from None
-        if not any(path.name[:4] in ("log-", "ckpt") for path in copy.iterdir()):
+        if not any(path.name[:4] in FAMILIES for path in copy.iterdir()):
             raise typer.BadParameter(f"{source} holds no log-* and no ckpt-* file")
         yield copy
 
 
-def scan(raw: bytes) -> Iterator[tuple[int, tuple[int, ...] | None, bytes]]:
-    """(offset, head, bytes before the CRC) of each record of a file; head None: damaged bytes."""
-    at = 16
-    damaged = None
-    while at < len(raw):
-        if len(raw) - at >= 26:
-            head = struct.unpack_from("<BBBBHIIII", raw, at)
-            end = at + 22 + head[4]
-            if (
-                head[0] == 0xB7
-                and end + 4 <= len(raw)
-                and zlib.crc32(raw[at:end]) == struct.unpack_from("<I", raw, end)[0]
-            ):
-                if damaged is not None:
-                    yield damaged, None, raw[damaged:at]
-                    damaged = None
-                yield at, head, raw[at:end]
-                at = end + 4
-                continue
-        if damaged is None:
-            damaged = at
-        at += 1
-    if damaged is not None:
-        yield damaged, None, raw[damaged:]
-
-
 def check_files(folder: Path) -> dict[str, Any]:
-    """What is sound and what is not, file by file, and the chain of the ledger."""
-    files: list[dict[str, Any]] = []
+    """What is sound and what is not, file by file, and the chain of the ledger.
+
+    Raises StorageError for a file of a newer format.
+    """
+    reports: list[dict[str, Any]] = []
     breaks: list[str] = []
     count = 0
     link: bytes | None = None
     for path in sorted(folder.iterdir()):
-        family = {"log-": b"BJL", "ckpt": b"BJC"}.get(path.name[:4])
+        family = FAMILIES.get(path.name[:4])
         if family is None:
             continue
-        raw = path.read_bytes()
-        head_sound = (
-            len(raw) >= 16
-            and raw[:3] == family
-            and zlib.crc32(raw[:12]) == struct.unpack_from("<I", raw, 12)[0]
-        )
-        report: dict[str, Any] = {"file": path.name, "bytes": len(raw), "records": 0, "damage": []}
-        report["version"] = raw[3] if head_sound else None
-        if not head_sound:
-            report["damage"].append({"offset": 0, "bytes": min(16, len(raw))})
-        for at, head, body in scan(raw):
-            if head is None:
-                report["damage"].append({"offset": at, "bytes": len(body)})
-                continue
+        size = path.stat().st_size
+        store, _number, version = files.read_file_head(str(path), family)
+        damage: list[dict[str, int]] = []
+        if store is None:
+            damage.append({"offset": 0, "bytes": min(files.FILE_HEAD_BYTES, size)})
+        report: dict[str, Any] = {"file": path.name, "bytes": size, "records": 0, "damage": damage}
+        report["version"] = version if store else None
+        behind = files.FILE_HEAD_BYTES
+        for end, head, body in files.scan(str(path), behind):
+            at = end - files.RECORD_MIN_BYTES - len(body)
+            if at > behind:
+                damage.append({"offset": behind, "bytes": at - behind})
+            behind = end
             report["records"] += 1
             report["last_seq"] = head[5]
-            if family == b"BJL" and head[1] == 2 and head[2] in LEDGER_CODES:
+            if family == files.LOG_FAMILY and head[3] & files.CHAINED:
                 count += 1
-                first = link is None
+                told = body[: files.LINK_BYTES]
                 # The first one that is kept may follow records that were dropped.
-                if (not first and body[22:38] != link) or (
-                    first and head[5] == 1 and any(body[22:38])
-                ):
+                before = link or (files.NO_LINK if head[5] == 1 else told)
+                if told != before:
                     breaks.append(f"{path.name} offset {at}, record {head[5]}")
-                if head[2] == RESYNC:
+                if head[2] == RESYNC_CODE:
                     breaks.clear()
-                link = sha256(body).digest()[:16]
-        files.append(report)
-    sound = not breaks and not any(report["damage"] for report in files)
-    return {"sound": sound, "files": files, "ledger_records": count, "chain_breaks": breaks}
+                link = files.digest_of(struct.pack(files.HEAD, *head), body)
+        if size > behind:
+            damage.append({"offset": behind, "bytes": size - behind})
+        reports.append(report)
+    sound = not breaks and not any(report["damage"] for report in reports)
+    return {"sound": sound, "files": reports, "ledger_records": count, "chain_breaks": breaks}
 
 
 class _Relay:
@@ -227,11 +202,19 @@ def replay_folder(folder: Path) -> dict[str, Any]:
     }
 
 
+def _of_copy(source: Path, look: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    with journal_folder(source) as folder:
+        try:
+            return look(folder)
+        except StorageError as error:
+            typer.echo(f"bijli: {error}", err=True)
+            raise typer.Exit(1) from None
+
+
 @app.command()
 def verify(source: Source, as_json: AsJson = False) -> None:
     """Say what is sound; exit code 1 on damage or a broken chain."""
-    with journal_folder(source) as folder:
-        report = check_files(folder)
+    report = _of_copy(source, check_files)
     if as_json:
         typer.echo(json.dumps(report))
     else:
@@ -255,12 +238,7 @@ def replay(
     utc_offset_s: Annotated[int, typer.Option(help="Local time less UTC.")] = 19800,
 ) -> None:
     """Show the records and recompute register, balance and relay; exit code 1 if they differ."""
-    with journal_folder(source) as folder:
-        try:
-            report = replay_folder(folder)
-        except StorageError as error:
-            typer.echo(f"bijli: {error}", err=True)
-            raise typer.Exit(1) from None
+    report = _of_copy(source, replay_folder)
     if as_json:
         typer.echo(json.dumps(report))
     else:

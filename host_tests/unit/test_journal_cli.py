@@ -1,13 +1,15 @@
 """`bijli journal`: the replay is the live meter bit for bit; damage of the ledger is found."""
 
 import json
+import struct
+import zlib
 
 import pytest
 from littlefs import LittleFS
 from typer.testing import CliRunner
 
 from boards.emulated.journal_cli import app
-from firmware.storage import errors
+from firmware.storage import errors, files
 from host_tests.fakes.bench import Bench
 from host_tests.images.make import BEGIN_UTC_S, HERE, busy
 
@@ -84,3 +86,16 @@ def test_what_is_no_journal_is_told(tmp_path):
     (tmp_path / "x").write_bytes(b"nothing")
     for source in (tmp_path, tmp_path / "x"):
         assert run.invoke(app, ["verify", str(source)]).exit_code == 2
+
+
+def test_a_file_of_a_newer_format_is_told(bench):
+    bench.meter.journal.close()
+    path = bench.folder / "log-00000001"
+    raw = bytearray(path.read_bytes())
+    raw[3] = files.VERSION + 1
+    raw[12:16] = struct.pack("<I", zlib.crc32(raw[:12]))
+    path.write_bytes(raw)
+    for command in ("verify", "replay"):
+        done = run.invoke(app, [command, str(bench.folder)])
+        assert done.exit_code == 1
+        assert "is of the newer format" in done.output
