@@ -18,6 +18,7 @@ with open(sys.argv[1]) as _file:
 sys.path.insert(0, settings["root"])
 sys.path.insert(0, settings["root"] + "/host_tests/powerloss/vm")
 
+import session as session_module
 import vfs
 from flash import BLOCK_BYTES, MARK, Draw, Flash, Replay
 from judge import account_state, check
@@ -114,13 +115,15 @@ def boot(session):
 
 def judge(image, nvs, before, show):
     """Returns what became of the damage: a word for the table."""
+    session_module.random_salt = 64  # a journal that is begun anew is not the old one
     truth = before.copy()
     truth.nvs = dict(nvs)
     session = Session(settings, image, truth, [], show)
     try:
         formatted = boot(session)
         word = same_or_told(session, before, nvs, formatted)
-        if no_replay(session, before):
+        # A meter at an earlier moment takes what came after it, as it did then.
+        if (not nvs and word == "older") or no_replay(session, before):
             live_on(session)
         else:
             word = "key lost"
@@ -154,7 +157,12 @@ def same_or_told(session, before, nvs, formatted):
         r for r in known.values()
         if r["seq"] >= before.first_seq and not r["seq"] < oldest <= before.acked_seq + 1
     ]  # fmt: skip
-    check(not lost or before.lost or _LOST in told, "lost without event")
+    check(not lost or before.lost or _LOST in told or said_lost(records), "lost without event")
+    account, contact = before.account, before.decided_contact()
+    older = not nvs and not told and sound_prefix(records, known, before)
+    if older:
+        # Without the floors this is a meter at an earlier moment, and nothing can tell.
+        account, contact = older.account, older.decided_contact()
     wh = meter.energy.import_wh
     check(wh <= before.true_wh, "register above the truth", wh, before.true_wh)
     check(wh >= nvs.get("wh", 0), "register below its floor", wh, nvs.get("wh"))
@@ -164,18 +172,44 @@ def same_or_told(session, before, nvs, formatted):
     else:
         check(not formatted, "a formatted flash is no ledger")
         check(not before.lost, "a lost ledger was found again")
-        expected = before.account.balance_mp(wh)
+        expected = account.balance_mp(wh)
         check(meter.balance_mp() == expected, "balance", meter.balance_mp(), expected)
-        check(session.truth.contact == before.decided_contact(), "contact", session.truth.contact)
+        check(session.truth.contact == contact, "contact", session.truth.contact)
     if formatted:
         return "formatted"
     if lost and not before.lost:
         return "ledger lost"
     if told:
         return "told"
-    if missing:
+    if not nvs and meter.journal.formatted:
+        return "older"  # nothing is left: a new meter
+    if missing and not older:
         return "untold"
-    return "harmless" if wh >= before.shown_wh else "older"
+    return "older" if older else "harmless" if wh >= before.shown_wh else "older"
+
+
+def said_lost(records):
+    """Event 1032 is among the records, and no resync behind it."""
+    said = False
+    for record in records:
+        if record["type"] == "resync":
+            said = False
+        elif record["type"] == "event" and record["code"] == _LOST:
+            said = True
+    return said
+
+
+def sound_prefix(records, missing, before):
+    """The truth of the moment up to which all records are there; None if there is none such."""
+    last = min([seq for _boot, seq in missing] + [before.records[-1]["seq"] + 1]) - 1
+    found = [record["seq"] for record in records]
+    if not missing or last not in found or max(missing)[1] != before.records[-1]["seq"]:
+        return None
+    older = Truth()
+    for record in before.records:
+        if record["seq"] <= last:
+            older._record(record, before.first_seq, before.store_id)
+    return older
 
 
 def no_replay(session, before):

@@ -10,6 +10,8 @@ import os
 import sys
 from binascii import hexlify
 
+random_salt = 0
+
 
 class _Os:
     """The module `os` for the firmware, with random bytes that are the same in every run."""
@@ -18,7 +20,7 @@ class _Os:
         return getattr(os, name)
 
     def urandom(self, size):
-        return bytes(0xA0 + i for i in range(size))
+        return bytes(0xA0 + i ^ random_salt for i in range(size))
 
 
 sys.modules["os"] = _Os()  # before anything of the firmware is loaded
