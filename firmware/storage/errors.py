@@ -4,7 +4,8 @@ import os
 
 from firmware.core.shim import const
 
-_ENOSPC = const(28)  # MicroPython's errno module does not name it
+_ENOSPC = const(28)  # MicroPython's errno module names neither
+_ENAMETOOLONG = const(36)
 
 # On MicroPython's littlefs `flush` commits; elsewhere the system's cache must be written too.
 _fsync = getattr(os, "fsync", None)
@@ -24,7 +25,8 @@ class JournalFull(StorageError):
 
 def is_full(error):
     """True if an OSError says that the flash has no room."""
-    return error.errno == _ENOSPC
+    # littlefs says the second where a folder has no room for a new name. Ours are short.
+    return error.errno in (_ENOSPC, _ENAMETOOLONG)
 
 
 def fault(what, error):

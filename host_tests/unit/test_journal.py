@@ -6,6 +6,7 @@ import json
 import random
 import struct
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -481,6 +482,26 @@ def test_a_full_flash_drops_an_acknowledged_segment_or_says_so(tmp_path):
     assert append(journal) == seq + 2
     assert journal._firsts[0] > 1
     assert journal.lost_records == 0
+
+
+def test_a_folder_without_room_for_a_new_segment_is_a_full_flash(tmp_path, monkeypatch):
+    journal = began(tmp_path)
+    for _ in range(2):
+        fill_segment(journal, T0_UTC_S)
+    journal.snapshot({})
+    journal.acknowledge(journal.last_seq)
+    seq, first = journal.last_seq, journal._firsts[0]
+
+    def full(path, mode):
+        if journal._firsts[0] == first and mode == "wb":
+            raise OSError(errno.ENAMETOOLONG, "injected")
+        return Path(path).open(mode)
+
+    monkeypatch.setattr(journal_module, "open", full, raising=False)
+    journal._log.close()
+    journal._log = None  # the next record begins a segment
+    assert append(journal) == seq + 1
+    assert journal._firsts[0] > first
 
 
 def test_a_snapshot_on_a_full_flash_drops_an_acknowledged_segment(tmp_path, monkeypatch):
