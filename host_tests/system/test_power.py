@@ -1,6 +1,7 @@
 """Power of the emulated board: cuts at any instant, resets, what survives them, and the CLI."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -125,6 +126,36 @@ for i in range(20):
         assert was in ("None", "''", "'x0'")  # littlefs makes a new file and then fills it
     else:
         assert was in (f"'x{done}'", f"'x{done + 1}'")
+
+
+# littlefs has no room for a new file's name, then
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.EIO, errno.EIO), (errno.ENOSPC, errno.ENAMETOOLONG)]
+)
+def test_a_flash_that_refuses_says_so_and_keeps_what_it_has(make_board, number, said):
+    program = b"""
+import os, time
+n = 0
+while True:
+    time.sleep_ms(100)
+    n += 1
+    try:
+        with open("new", "w") as f: f.write(str(n))
+        os.rename("new", "f")
+        print("wrote", n)
+    except OSError as error:
+        print("refused", error.errno, "is", open("f").read() == str(last))
+        continue
+    last = n
+"""
+    board = make_board({"main.py": program})
+    board.wait_for("^wrote 3$")
+    board.command("refuse_writes", errno=number)
+    _, line = board.wait_for(f"^refused {said} is True$")
+    board.command("refuse_writes", errno=0)
+    board.wait_for("^wrote", after=line)
+    with pytest.raises(BoardError, match="errno: must be"):
+        board.command("refuse_writes", errno=1)
 
 
 def test_without_power_there_is_no_answer(make_board):

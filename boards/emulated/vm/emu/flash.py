@@ -2,8 +2,11 @@
 
 Writes go straight to the host's file (no buffer), so killing the process is a power cut.
 `erases` and `writes` count operations since this run began; `cut_at_write` (a setting, or a command
-that counts from now) cuts the power in the middle of the n-th write.
+that counts from now) cuts the power in the middle of the n-th write. The command `refuse_writes`
+has writes and erases fail.
 """
+
+import errno
 
 import vfs
 
@@ -12,6 +15,7 @@ from emu import control
 
 BLOCK_SIZE = 4096
 BLOCKS = 512
+ENOSPC = 28  # MicroPython's errno does not name it
 
 erases = 0
 writes = 0
@@ -24,6 +28,7 @@ class Flash:
     def __init__(self, path):
         self.file = open(path, "r+b")
         self.cut_at_write = emu.settings.get("cut_at_write", 0)
+        self.refuses = 0  # errno of every write and erase; 0: they succeed
 
     def readblocks(self, block, buf, offset=0):
         self.file.seek(block * BLOCK_SIZE + offset)
@@ -31,6 +36,8 @@ class Flash:
 
     def writeblocks(self, block, buf, offset=None):
         global writes
+        if self.refuses:
+            return -self.refuses  # how the C code of littlefs is told
         if offset is None:
             self.ioctl(6, block)
             offset = 0
@@ -48,6 +55,8 @@ class Flash:
         if op == 5:
             return BLOCK_SIZE
         if op == 6:
+            if self.refuses:
+                return -self.refuses
             erases += 1
             self.file.seek(arg * BLOCK_SIZE)
             self.file.write(_ERASED)
@@ -65,7 +74,16 @@ def mount(path):
         device.cut_at_write = writes + n if n else 0
         return {"writes": writes}
 
+    def refuse_writes(fields):
+        """Command: writes and erases fail with `errno`, 0: not any more. Ends with the power."""
+        number = fields.get("errno", 0)
+        if number not in (0, errno.EIO, ENOSPC):
+            raise ValueError("errno: must be 0, 5 (EIO) or 28 (ENOSPC), not " + str(number))
+        device.refuses = number
+        return {}
+
     control.on("cut_at_write", cut_at_write)
+    control.on("refuse_writes", refuse_writes)
     try:
         fs = vfs.VfsLfs2(device)
     except OSError:
