@@ -5,6 +5,8 @@ and step number alone. It returns True if it happened now, False if it cannot ha
 was armed and will be counted when it happens.
 """
 
+import errno
+
 from host_tests.chaos.network import FROM_BROKER, GATEWAY, TO_BROKER, Rule
 
 SECOND_MS = 1_000
@@ -116,6 +118,31 @@ def rtc_years_ahead(run, rng):
     return run.with_power(rng, lambda meter: run.step_rtc(meter, 450 * 86_400))
 
 
+def flash_refuses(run, rng):
+    """Its flash is full, or fails: what it measures is in memory, and no order is answered."""
+    number = rng.choice((errno.EIO, errno.ENOSPC))
+    ms = rng.choice((SECOND_MS, 5 * MINUTE_MS, rng.randint(MINUTE_MS, HOUR_MS)))
+    return run.with_power(rng, lambda meter: run.refuse_writes(meter, number, ms))
+
+
+def bit_flip(run, rng):
+    """A bit in its journal flips while it has no power; see damage.py for which."""
+    return run.with_power(rng, lambda meter: run.flip_bit(meter, rng))
+
+
+def sensor_away(run, rng):
+    """The chip does not answer, or holds the bus, also over power cuts. (One that repeats itself
+    is not to be told from a steady load.)"""
+    state = rng.choice(("absent", "hang"))
+    ms = rng.choice((5 * SECOND_MS, 5 * MINUTE_MS, rng.randint(MINUTE_MS, 3 * HOUR_MS)))
+    return run.with_power(rng, lambda meter: run.sensor_away(meter, state, ms))
+
+
+def sensor_reset(run, rng):
+    """The chip loses its configuration."""
+    return run.with_power(rng, run.reset_sensor)
+
+
 # --- gateway and broker --------------------------------------------------------------------------
 
 
@@ -155,6 +182,11 @@ def gateway_stopped(run, rng):
 def disk_full(run, rng):
     """While it is full orders and records come, and at times the gateway dies of it."""
     return run.fill_disk(rng.randint(MINUTE_MS, 2 * HOUR_MS), then_kill=rng.random() < 0.4)
+
+
+def slow_disk(run, rng):
+    """Each sync takes as long as that of a bad SD card."""
+    return run.slow_disk(rng.choice((5, 20, 50)), rng.randint(MINUTE_MS, HOUR_MS))
 
 
 def old_backup(run, rng):
@@ -227,11 +259,16 @@ FAULTS = {
     "meter: clock chip lost": (rtc_lost, 10),
     "meter: clock chip a day back": (rtc_day_back, 10),
     "meter: clock chip years ahead": (rtc_years_ahead, 5),
+    "meter: flash refuses": (flash_refuses, 30),
+    "meter: bit flip": (bit_flip, 20),
+    "meter: sensor away": (sensor_away, 25),
+    "meter: sensor reset": (sensor_reset, 10),
     "gateway: killed": (gateway_killed, 20),
     "gateway: killed at a message": (gateway_killed_at_message, 25),
     "gateway: power cut": (gateway_power_cut, 15),
     "gateway: stopped": (gateway_stopped, 15),
     "gateway: disk full": (disk_full, 20),
+    "gateway: slow disk": (slow_disk, 15),
     "gateway: clock steps": (gateway_clock_steps, 15),
     "gateway: restored from an old backup": (old_backup, 10),
     "broker: killed": (broker_killed, 20),
@@ -269,7 +306,8 @@ def tariff(run, rng):
 
 def order(run, rng):
     meter = rng.choice(run.meters)
-    kind = rng.choice(("arrears", "emergency", "settings", "relay", "clock", "resend"))
+    kinds = ("arrears", "emergency", "settings", "relay", "clock", "resend", "key", "link")
+    kind = rng.choice(kinds)
     if kind == "arrears":
         members = {"amount_mp": rng.randint(1, 500_000), "share_percent": rng.randint(0, 60)}
     elif kind == "emergency":
@@ -281,6 +319,14 @@ def order(run, rng):
         return
     elif kind == "resend":
         run.resend(meter, rng.random())
+        return
+    elif kind == "key":
+        run.change_credentials(meter, kind, {})
+        return
+    elif kind == "link":
+        wifi = {"ssid": f"chaos {rng.randint(0, 99)}", "password": "a new password"}
+        section = rng.choice(({"wifi": wifi}, {"broker": {"new_password": True}}))
+        run.change_credentials(meter, kind, section)
         return
     else:
         members = {}

@@ -1,10 +1,12 @@
-"""The gateway as a process of the chaos run: the product, and two things that a test must be able
+"""The gateway as a process of the chaos run: the product, and three things that a test must be able
 to do to its computer.
 
 - $CHAOS_CLOCK names a file with a number of ms by which the computer's clock is wrong.
 - $CHAOS_DISK names a folder that gets a copy of each database file whenever SQLite has synced it:
   what a power cut would leave, whatever the page cache held. The kernel forgets nothing when a
   process is killed, so without this nobody would notice a missing sync.
+- $CHAOS_SYNC names a file with a number of real ms that each of these syncs takes more. Simulated
+  time stands still meanwhile: who is slow is busy.
 
 Run as `python -m host_tests.chaos.gateway_process gateway run ...`. $CHAOS_MUTANT names a module
 that is imported first (host_tests/chaos/mutants.py).
@@ -18,6 +20,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import time
 from pathlib import Path
 
 from boards.emulated import sim_clock
@@ -26,13 +29,15 @@ from gateway import cli
 DATABASE_FILES = ("gateway.sqlite", "gateway.sqlite-wal")
 
 
+def _number(path):
+    """A function that reads the number in a file."""
+    file = os.open(path, os.O_RDONLY)
+    return lambda: int(os.pread(file, 32, 0) or b"0")
+
+
 def shift_clock(path):
     """Let the gateway's clock be wrong by what the file says."""
-    file = os.open(path, os.O_RDONLY)
-
-    def offset_ms():
-        return int(os.pread(file, 32, 0) or b"0")
-
+    offset_ms = _number(path)
     plain_wait = sim_clock.Worker.wait
     plain_utc_ms = sim_clock.ConductedClock.utc_ms
 
@@ -83,8 +88,8 @@ class _Methods(ctypes.Structure):
 _kept = []  # what C holds pointers to
 
 
-def keep_what_is_synced(folder):
-    """Copy each database file into `folder` when SQLite syncs it."""
+def keep_what_is_synced(folder, late_ms):
+    """Copy each database file into `folder` when SQLite has synced it, `late_ms()` later."""
     name = ctypes.util.find_library("sqlite3")
     library = ctypes.CDLL(name)
     library.sqlite3_libversion.restype = ctypes.c_char_p
@@ -104,6 +109,7 @@ def keep_what_is_synced(folder):
                 result = plain_sync(file, flags)
                 path = opened.get(ctypes.addressof(file.contents))
                 if path is not None and result == 0:
+                    time.sleep(late_ms() / 1000)
                     copy = folder / path.name
                     shutil.copyfile(path, copy.with_suffix(".new"))
                     copy.with_suffix(".new").replace(copy)
@@ -136,7 +142,7 @@ def main():
     if path := os.environ.get("CHAOS_CLOCK"):
         shift_clock(path)
     if path := os.environ.get("CHAOS_DISK"):
-        keep_what_is_synced(Path(path))
+        keep_what_is_synced(Path(path), _number(os.environ["CHAOS_SYNC"]))
     if name := os.environ.get("CHAOS_MUTANT"):
         importlib.import_module(name)
     cli.app()

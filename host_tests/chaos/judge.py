@@ -8,7 +8,8 @@ recomputed here from prices and registers (tariffs of a run have one price).
 | balance | in every record: credits - closed periods - charges of the open one |
 | once | a recharge is in a meter's ledger at most once, and once if anybody calls it confirmed |
 | agreed | meter, gateway and utility have the same end for every recharge that was ordered |
-| energy | a register only grows, never beyond what was consumed, loses at a cut what it may |
+| energy | a register only grows, never beyond what the meter saw, loses at a cut what it may |
+| told | a ledger record that is damaged is missed, and a resync gives back the very totals |
 | stored | what was acknowledged is stored; flash, gateway and utility hold the same records |
 | gaps | no record is missing that the meter has not reported as lost |
 | quarantine | nothing was refused: everybody here sends what is right |
@@ -29,6 +30,7 @@ NJ_PER_WS = 1_000_000_000
 CUT_WH = 10
 CUT_S = 10
 PER_MILLE = 3  # of the sensor and its sampling
+TURN_MS = 120_000  # a gap of two samples is bridged, and a board may be a minute ahead
 DECIDED = ("accepted", "range", "malformed", "unsupported", "expired", "time_unknown")
 
 
@@ -83,13 +85,16 @@ class Witness:
             self.violations.append(Violation("energy", meter, text, values["utc_s"]))
         self.registers[meter, store] = moment, max(before_wh, wh)
 
-    def judge(self):
+    def judge(self, forgotten=()):
+        """forgotten: ids of orders whose record is damaged. That they are old is still known."""
         found = list(self.violations)
         for (meter, id_), answers in self.answers.items():
             # `old` and `resync_needed` decide nothing; once decided, an order has one answer.
             ends = [(a["result"], a["balance_mp"]) for a in answers]
             while ends and ends[0][0] not in DECIDED:
                 ends.pop(0)
+            if id_ in forgotten:
+                ends = [end for end in ends if end[0] in DECIDED]
             if len(set(ends)) > 1:
                 found.append(Violation("answers", meter, f"{id_}: {sorted(set(ends))}"))
         return found
@@ -153,6 +158,8 @@ def judge_ledger(meter, records):
     credits_mp = closed_mp = start_wh = price = register_wh = blocks_wh = 0
     arrears_mp = share_percent = emergency_mp = balance_mp = 0
     seen = defaultdict(int)
+    moment = 0, 0
+    lost = False
     for record in records:
         kind = record["type"]
         if "id" in record:
@@ -198,8 +205,38 @@ def judge_ledger(meter, records):
                     )
                 )
                 blocks_wh = record["import_wh"]
-        wh = record.get("import_wh", record.get("end_wh"))
-        if wh < register_wh:
+        elif kind == "event" and record["code"] == events.LEDGER_LOST:
+            lost = True  # until its resync it does not know its balance
+        elif kind == "resync":
+            lost = False
+            blocks_wh = record["import_wh"]  # the profile begins anew
+            said = record["document"]
+            ours = {
+                "credits_mp": credits_mp,
+                "closed_mp": closed_mp,
+                "period_start_wh": start_wh,
+                "arrears_mp": arrears_mp,
+                "emergency_mp": emergency_mp,
+            }
+            other = {name: said.get(name, 0) for name in ours}
+            if other != ours:
+                found.append(
+                    Violation("told", meter, f"resync gives {other}, it is {ours}", record["utc_s"])
+                )
+        wh = record.get("import_wh")
+        if wh is None:
+            # A period that waited for its flash has the month's last register, and the balance of
+            # the moment when it was written.
+            wh = record["end_wh"]
+            late_mp = credits_mp - closed_mp - (wh - start_wh) * price - record["balance_mp"]
+            if lost:
+                wh = max(wh, register_wh)
+            elif late_mp > 0 and late_mp % price == 0:
+                wh += late_mp // price
+        # A block that waited is of an earlier moment.
+        waited = (record["boot"], record["up_s"]) < moment
+        moment = max(moment, (record["boot"], record["up_s"]))
+        if wh < register_wh and not waited:
             found.append(
                 Violation(
                     "energy",
@@ -210,7 +247,7 @@ def judge_ledger(meter, records):
             )
         register_wh = max(register_wh, wh)
         balance_mp = credits_mp - closed_mp - (wh - start_wh) * price
-        if record["balance_mp"] != balance_mp:
+        if record["balance_mp"] != balance_mp and not lost:
             found.append(
                 Violation(
                     "balance",
@@ -224,6 +261,20 @@ def judge_ledger(meter, records):
     for id_, times in seen.items():
         if times > 1:
             found.append(Violation("once", meter, f"{id_} was decided {times} times"))
+    return found
+
+
+def judge_damage(meter, damaged, records):
+    """damaged: numbers of the ledger records that a bit flip has hit."""
+    found = []
+    known = [
+        record["seq"]
+        for record in records
+        if record["type"] == "resync" or record.get("code") == events.LEDGER_LOST
+    ]
+    for seq in damaged:
+        if seq > max(known, default=0):
+            found.append(Violation("told", meter, f"nobody missed the damaged record {seq}"))
     return found
 
 
@@ -280,9 +331,13 @@ def judge_energy(meter, truth, records, power_max_w, sample_period_ms):
         used_nj = nj_1 - nj_0
         lost_nj = used_nj - (wh_1 - wh_0) * NJ_PER_WH
         error_nj = used_nj * PER_MILLE // 1000 + NJ_PER_WH
+        turns_nj = truth.turns[boot] * power_max_w * TURN_MS * (NJ_PER_WS // 1000)
+        unseen_nj = truth.unseen_nj[boot]
         # A run loses what was consumed before its second sample, and what no checkpoint had.
         blind_ms = (runs_1 - runs_0) * 3 * sample_period_ms + CUT_S * 1000 + gaps_ms[boot]
+        blind_ms += truth.unsaved_ms[boot]
         bound_nj = CUT_WH * NJ_PER_WH + power_max_w * blind_ms * (NJ_PER_WS // 1000) + error_nj
+        bound_nj += unseen_nj + turns_nj
         if lost_nj > bound_nj:
             found.append(
                 Violation(
@@ -292,8 +347,9 @@ def judge_energy(meter, truth, records, power_max_w, sample_period_ms):
                     f"{bound_nj // NJ_PER_WH} Wh",
                 )
             )
-        if lost_nj < -error_nj:
+        if lost_nj < unseen_nj - turns_nj - error_nj:
+            gained_wh = (unseen_nj - lost_nj) // NJ_PER_WH
             found.append(
-                Violation("energy", meter, f"boot {boot} gained {-lost_nj // NJ_PER_WH} Wh")
+                Violation("energy", meter, f"boot {boot} gained {gained_wh} Wh of what it saw")
             )
     return found

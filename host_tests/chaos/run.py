@@ -20,11 +20,12 @@ from boards.emulated.board import HEAP_KB, BoardError
 from demo.households import JBVNL_URBAN, RUPEE_MP, Household, slabs
 from demo.world import WorldError
 from gateway.backup import back_up, restore
-from host_tests.chaos import faults
+from host_tests.chaos import damage, faults
 from host_tests.chaos.faults import HOUR_MS, MINUTE_MS, SECOND_MS
 from host_tests.chaos.judge import (
     Violation,
     Witness,
+    judge_damage,
     judge_energy,
     judge_ledger,
     judge_recharges,
@@ -52,6 +53,8 @@ PAUSES_MS = (
     10 * MINUTE_MS,
     40 * MINUTE_MS,
 )
+REFUSAL_MS = 2 * MINUTE_MS  # a meter tries its flash again each minute
+RESYNC_TRIES = 10
 API_TIMEOUT_S = 20
 FLOOD_LIMIT_S = 20
 HISTORY_SHOWN = 25
@@ -128,7 +131,9 @@ class Run:
         self.notes = Counter()
         self.requests = {}  # Idempotency-Key: Request, of recharges
         self.orders = {}  # the same of other orders
-        self.backups = []  # (file, the keys that had an answer before it)
+        self.backups = []  # (file, the keys answered before it, meters changed once since)
+        self._changed = set()  # meters whose credentials were changed
+        self.damaged = {meter: {} for meter in self.meters}  # record's number: of the ledger?
         self.brown = {}
         self._lines = {}  # of each meter's console, printed before the quiet end
         self.floods = {}  # meter: FakeMeter that has left
@@ -143,7 +148,7 @@ class Run:
         self._numbers = itertools.count()
         self._keys = itertools.count(1)
         self._versions = Counter()
-        self._disk_full = self._clock_wrong = False
+        self._disk_full = self._clock_wrong = self._disk_slow = False
         self.found = []
         self._http = httpx.Client(timeout=API_TIMEOUT_S, trust_env=False)
 
@@ -302,14 +307,22 @@ class Run:
         return self._knob(meter, ms, "wifi")
 
     def _knob(self, meter, ms, knob):
+        board = self.world.boards[meter]
+        return self._for_a_while(
+            ms, lambda: board.set(**{knob: False}), lambda: board.set(**{knob: True})
+        )
+
+    def _for_a_while(self, ms, begin, end):
+        """begin() now and end() in so many ms; False if the board has no power to begin with."""
+
         def back():
             try:
-                self.world.boards[meter].set(**{knob: True})
+                end()
             except BoardError:
-                self.later(MINUTE_MS, back)  # it has no power, and the knob outlives that
+                self.later(MINUTE_MS, back)  # it has no power, and a knob outlives that
 
         try:
-            self.world.boards[meter].set(**{knob: False})
+            begin()
         except BoardError:
             return False
         self.later(ms, back)
@@ -329,6 +342,76 @@ class Run:
         except BoardError:
             return False
         return self.cut(meter)
+
+    def sensor_away(self, meter, state, ms):
+        if self.world.truths[meter].silent:
+            return False
+        return self._for_a_while(
+            ms,
+            lambda: self.world.set_sensor(meter, state),
+            lambda: self.world.set_sensor(meter, "ok"),
+        )
+
+    def reset_sensor(self, meter):
+        truth = self.world.truths[meter]
+        if truth.silent:
+            return False
+        try:
+            self.world.boards[meter].set(sensor="reset")
+        except BoardError:
+            return False
+        truth.turns[truth.boot] += 1
+        return True
+
+    def refuse_writes(self, meter, number, ms):
+        """Its flash refuses for `ms`, or until its power goes: that loses what was in memory."""
+        board, truth = self.world.boards[meter], self.world.truths[meter]
+        if not truth.has_begun:
+            return False  # its boot record would tell the register of later
+
+        def end():
+            with contextlib.suppress(BoardError):  # its power has ended it
+                board.command("refuse_writes", errno=0)
+
+        if not self._for_a_while(ms, lambda: board.command("refuse_writes", errno=number), end):
+            return False
+        truth.unsaved_ms[truth.boot] += ms + REFUSAL_MS
+        return True
+
+    def flip_bit(self, meter, rng):
+        if not self.cut(meter):
+            return False
+        acked = {store: seq for (whose, store), seq in self.witness.acked.items() if whose == meter}
+        hit = damage.flip_bit(self.flash_of(meter), self.folder / f"flash-{meter}", acked, rng)
+        if hit is None:
+            return False
+        seq, of_ledger = hit
+        self.tell("flip", meter=meter, seq=seq, of_ledger=of_ledger)
+        if seq:
+            self.damaged[meter][seq] = of_ledger
+            # A gateway that never had this record could not have it again.
+            self.backups.clear()
+        if of_ledger:
+            ms = rng.randint(0, 2 * HOUR_MS)
+            self.later(ms, lambda: self._resync(meter, RESYNC_TRIES))
+        return True
+
+    def flash_of(self, meter):
+        return self.folder / "boards" / meter / "flash.bin"
+
+    def _resync(self, meter, tries):
+        """Give a meter without its ledger the totals that the gateway shows, as people do."""
+        path = f"/api/meters/{meter}/resync"
+        answer = self.api("GET", path)
+        if answer is not None and answer.status_code == 200 and answer.json()["complete"]:
+            key = f"chaos-{self.seed}-{next(self._keys)}"
+            answer = self.api("POST", path, {"document": answer.json()["document"]}, key)
+            if answer is not None and answer.status_code == 201:
+                self.notes["resyncs"] += 1
+                self.tell("resync", meter=meter)
+                return
+        if tries > 1:
+            self.later(20 * MINUTE_MS, lambda: self._resync(meter, tries - 1))
 
     def kill_gateway(self, away_ms, with_broker):
         if not self.world.gateway_up:
@@ -432,13 +515,14 @@ class Run:
         file = self.folder / f"backup-{self.step}"
         back_up(self.folder / "gateway", file)
         asked = {**self.requests, **self.orders}
-        self.backups.append((file, {key for key, request in asked.items() if request.id}))
+        known = {key for key, request in asked.items() if request.id}
+        self.backups.append((file, known, set(self._changed)))
 
     def restore_backup(self, which, away_ms):
         """As `bijli restore`; then whoever asked for something since asks again."""
         if not self.world.gateway_up or not self.backups:
             return False
-        file, known = self.backups[int(which * len(self.backups))]
+        file, known, _changed = self.backups[int(which * len(self.backups))]
         self.world.strike_gateway(True)
         self._bury_gateway(away_ms)
         restore(self.folder / "gateway", file, None, self.world.now_ms)
@@ -446,6 +530,19 @@ class Run:
         for key, request in {**self.requests, **self.orders}.items():
             if request.id and key not in known:
                 self.later(away_ms + MINUTE_MS, lambda key=key: self._ask(key))
+        return True
+
+    def slow_disk(self, sync_ms, ms):
+        if self._disk_slow:
+            return False
+        self._disk_slow = True
+        self.world.set_sync_ms(sync_ms)
+
+        def end():
+            self.world.set_sync_ms(0)
+            self._disk_slow = False
+
+        self.later(ms, end)
         return True
 
     def step_gateway_clock(self, ahead_ms, ms):
@@ -519,6 +616,14 @@ class Run:
         self.order(meter, "relay", members)
         self.later(ms, lambda: self.order(meter, "relay", {"state": "connected"}))
 
+    def change_credentials(self, meter, kind, section):
+        """A backup bridges one change of a meter's keys and passwords (docs/DESIGN.md)."""
+        self.backups = [entry for entry in self.backups if meter not in entry[2]]
+        for _file, _known, changed in self.backups:
+            changed.add(meter)
+        self._changed.add(meter)
+        self.order(meter, kind, section)
+
     def resend(self, meter, part):
         for (whose, store), seq in list(self.witness.acked.items()):
             if whose == meter:
@@ -534,6 +639,9 @@ class Run:
             return
         if "expires_utc_s" in request.body and answer.status_code == 422:
             del self.orders[key]  # nobody answered until it was too late
+            return
+        if request.body.get("kind") in ("key", "link") and answer.status_code == 409:
+            del self.orders[key]  # one is open, and another has to wait for it
             return
         if answer.status_code != 201:
             raise Violation("agreed", request.meter, f"refused: {answer.text}")
@@ -615,6 +723,9 @@ class Run:
         for meter in self.meters:  # an order for a flood, which will not come again, may wait
             if orders := self.world.get(f"/api/meters/{meter}")["open_orders"]:
                 left.append(f"{meter}: {orders} orders open")
+            if self.world.get(f"/api/meters/{meter}/balance")["ledger_lost"]:
+                left.append(f"{meter}: ledger lost")
+                self._resync(meter, 1)
         for stream, count in health["upstream"]["backlog"].items():
             if count:
                 left.append(f"{count} {stream} not at the utility")
@@ -635,15 +746,14 @@ class Run:
             if board.runs != world.truths[meter].runs + 1:
                 found.append(Violation("processes", meter, "it restarted by itself"))
             world.cut(meter)
-        found += self.witness.judge()
         self._judge_health(balances)
         at_utility = _rows(self.folder / "headend" / "headend.sqlite", "records")
         at_gateway = _rows(self.folder / "gateway" / "gateway.sqlite", "records")
         credits = {}
+        forgotten = set()
         self.records = 0
         for meter in self.meters:
-            image = self.folder / "boards" / meter / "flash.bin"
-            store, flash = records_on_flash(image, self.folder / f"flash-{meter}")
+            store, flash = records_on_flash(self.flash_of(meter), self.folder / f"flash-{meter}")
             here = [row for row in at_gateway if row["meter"] == meter]
             there = [row for row in at_utility if row["meter"] == meter]
             records = sorted((json.loads(row["content"]) for row in here), key=lambda r: r["seq"])
@@ -656,10 +766,14 @@ class Run:
                 [(row["store"], json.loads(row["content"])) for row in there],
             )
             found += judge_ledger(meter, records)
+            damaged = self.damaged[meter]
+            found += judge_damage(meter, [seq for seq in damaged if damaged[seq]], records)
+            forgotten.update(r["id"] for r in records if r["seq"] in damaged and "id" in r)
             for record in records:
                 if record["type"] == "credit" and record["kind"] == "recharge":
                     credits.setdefault(record["id"], (meter, record))
             found += judge_energy(meter, world.truths[meter], records, POWER_MAX_W, SAMPLE_MS)
+        found += self.witness.judge(forgotten)
         for meter, fake in self.floods.items():
             whole = [(fake.store, record) for record in fake.journal]
             found += judge_records(

@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import time
+from collections import Counter
 from pathlib import Path
 
 from boards.emulated.board import BoardError, Watch
@@ -42,13 +43,49 @@ class Truth:
         self.nj = 0  # delivered in the interpreter's runs that have ended
         self.runs = 0  # of the interpreter, ended
         self.starts = []  # (nJ delivered before it, Wh on the register, runs before it)
+        # By boot, as the faults have it:
+        self.unsaved_ms = Counter()  # while nothing could be saved
+        self.unseen_nj = Counter()  # delivered while the sensor did not answer
+        self.turns = Counter()  # of the sensor, to silence and back
+        self._silent_since_nj = None
+
+    @property
+    def boot(self):
+        return len(self.starts)
+
+    @property
+    def silent(self):
+        """True while the sensor does not answer."""
+        return self._silent_since_nj is not None
+
+    @property
+    def has_begun(self):
+        """True if the present run has told the register that it came up with."""
+        return self.starts[-1][2] == self.runs
 
     def ended(self, seen):
-        self.nj += seen["energy_mj"] * 1_000_000 + seen["energy_rest_nj"]
+        self.nj += _nj(seen)
         self.runs += 1
 
     def started(self, import_wh):
+        self._see_nothing_until(self.nj)
         self.starts.append((self.nj, import_wh, self.runs))
+
+    def sensor(self, answers, seen):
+        """From now on, with `seen` delivered in this run, it answers or is silent."""
+        nj = self.nj + _nj(seen)
+        self._see_nothing_until(nj)
+        self._silent_since_nj = None if answers else nj
+        self.turns[self.boot] += 1
+
+    def _see_nothing_until(self, nj):
+        if self._silent_since_nj is not None:
+            self.unseen_nj[self.boot] += nj - self._silent_since_nj
+            self._silent_since_nj = nj
+
+
+def _nj(seen):
+    return seen["energy_mj"] * 1_000_000 + seen["energy_rest_nj"]
 
 
 class ChaosWorld(World):
@@ -80,7 +117,9 @@ class ChaosWorld(World):
         self.disk = self.folder / "disk"
         self.disk.mkdir(parents=True)
         self._clock_file = self.folder / "gateway-clock-ms"
+        self._sync_file = self.folder / "gateway-sync-ms"
         self.set_gateway_clock(0)
+        self.set_sync_ms(0)
         wrapper = self.folder / "mosquitto"
         command = shlex.join(locate.mosquitto())
         wrapper.write_text(
@@ -92,6 +131,7 @@ class ChaosWorld(World):
             "MOSQUITTO": str(wrapper),
             "CHAOS_CLOCK": str(self._clock_file),
             "CHAOS_DISK": str(self.disk),
+            "CHAOS_SYNC": str(self._sync_file),
         }
 
     def _clock_started(self):
@@ -213,9 +253,11 @@ class ChaosWorld(World):
 
     def set_gateway_clock(self, ahead_ms):
         """The clock of the gateway's computer is wrong by so much."""
-        file = os.open(self._clock_file, os.O_WRONLY | os.O_CREAT, 0o600)
-        os.pwrite(file, b"%31d" % ahead_ms, 0)  # one write of fixed length: read whole or not
-        os.close(file)
+        _write_number(self._clock_file, ahead_ms)
+
+    def set_sync_ms(self, ms):
+        """Each sync of the gateway's database takes so much real time more."""
+        _write_number(self._sync_file, ms)
 
     # --- broker and head-end -----------------------------------------------------------------
 
@@ -268,10 +310,23 @@ class ChaosWorld(World):
         """Power comes back; 0 < cut_at_write: and goes in the middle of that write."""
         self.boards[meter].restore_power(load=self.loads[meter], cut_at_write=cut_at_write)
 
+    def set_sensor(self, meter, state):
+        """ "ok", "absent" or "hang". Raises BoardError without power."""
+        board = self.boards[meter]
+        seen = board.command("energy")
+        board.set(sensor=state)
+        self.truths[meter].sensor(state == "ok", seen)
+
     def set_load(self, meter, load):
         self.loads[meter] = load
         if self.boards[meter].powered:
             self.boards[meter].set(load=load)
+
+
+def _write_number(path, number):
+    file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    os.pwrite(file, b"%31d" % number, 0)  # one write of fixed length: read whole or not
+    os.close(file)
 
 
 def _children(pid):

@@ -257,14 +257,19 @@ def mounted(image):
         image.write_bytes(fs.context.buffer)
 
 
-def records_on_flash(image, copy):
-    """(store id, records) of the journal in a flash image, which is copied to the folder `copy`."""
+def copy_journal(image, copy):
+    """Copies the journal's files in a flash image to the folder `copy`, emptied before."""
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()
     with mounted(image) as fs:
         for name in fs.listdir("/data"):
             with fs.open(f"/data/{name}", "rb") as file:
                 (copy / name).write_bytes(file.read())
+
+
+def records_on_flash(image, copy):
+    """(store id, records) of the journal in a flash image, which is copied to the folder `copy`."""
+    copy_journal(image, copy)
     journal = Journal(str(copy), CHECKPOINT_FORMAT)
     for _ in journal.open()[2]:
         pass
