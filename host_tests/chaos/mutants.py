@@ -52,10 +52,7 @@ ACKNOWLEDGED_EARLY = (
 LAST_ID_ONLY = (
     """        known = meter.journal.find_order(order["id"])
 """,
-    """        known = meter.journal.find_order(order["id"])
-        if order["id"] != getattr(self, "last", ""):
-            known = None
-        self.last = order["id"]
+    """        known = None
 """,
 )
 
@@ -132,6 +129,25 @@ MUTANTS = [
         ["meter: power cut at a message"],
         ("energy",),
         count=20,
+    ),
+    Mutant(
+        "meter: counts what its sensor did not see",
+        [
+            (
+                "firmware/meter.py",
+                "            self._tell()\n            dt_ms = 0\n",
+                "            self._tell()\n",
+            )
+        ],
+        ["meter: sensor away"],
+        ("energy",),
+        count=40,
+    ),
+    Mutant(
+        "meter: does not check the ledger's chain",
+        [("firmware/storage/journal.py", "link != body[:LINK_BYTES]:", "not body:")],
+        ["meter: bit flip"],
+        ("told",),
     ),
 ]
 
