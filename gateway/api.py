@@ -33,6 +33,11 @@ from gateway.writer import Writer
 FRAME_SECONDS = 0.2
 KEY_MAX = 64
 
+IdempotencyKey = Annotated[
+    str,
+    Header(description=f"1 to {KEY_MAX} printable characters, the same for each repetition"),
+]
+
 
 @dataclass
 class Parts:
@@ -340,9 +345,7 @@ def _resync(parts: Parts) -> APIRouter:
     def send(
         meter: str,
         new: models.NewResync,
-        idempotency_key: Annotated[
-            str, Header(description="1 to 64 printable characters, the same for each repetition")
-        ],
+        idempotency_key: IdempotencyKey,
     ) -> dict[str, Any]:
         """Gives a meter its totals back, which decide over money: the document must be the one
         that GET shows, so that somebody has looked at it."""
@@ -399,9 +402,7 @@ def _orders(parts: Parts) -> APIRouter:
         meter: str,
         new: Annotated[models.NewOrder, Body(discriminator="kind")],
         response: Response,
-        idempotency_key: Annotated[
-            str, Header(description="1 to 64 printable characters, the same for each repetition")
-        ],
+        idempotency_key: IdempotencyKey,
     ) -> dict[str, Any]:
         """Queued, delivered when the meter is there, ended by the meter's answer or record.
 
@@ -470,9 +471,7 @@ def _recharges(parts: Parts) -> APIRouter:
         meter: str,
         new: models.NewRecharge,
         response: Response,
-        idempotency_key: Annotated[
-            str, Header(description="1 to 64 printable characters, the same for each repetition")
-        ],
+        idempotency_key: IdempotencyKey,
     ) -> dict[str, Any]:
         """Queued, delivered when the meter is there, confirmed by the meter.
 

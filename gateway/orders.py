@@ -345,8 +345,7 @@ def take_answer(connection: Connection, meter: str, answer: Answer, now_utc_ms: 
             answer.highest,
         )
         return True
-    accepted = answer.result == "accepted"
-    _finish(connection, row, accepted, answer.result, answer.field, answer.balance_mp, now_utc_ms)
+    _finish(connection, row, answer.result, answer.field, answer.balance_mp, now_utc_ms)
     return True
 
 
@@ -370,18 +369,16 @@ def take_record(
     if row is None or row.meter != meter:
         return None
     _raise_counter(connection, meter, record["counter"])
+    if row.state in ("done", "refused"):
+        return None
     if row.state != "sent":
-        if row.state in ("queued", "cancelled"):
-            # The meter's journal is the truth, whatever we thought; after a restoration from a
-            # backup this is an order that was sent meanwhile.
-            log.warning("%s: order %s was %s and is in its journal", meter, row.id, row.state)
-        else:
-            return None
+        # The meter's journal is the truth, whatever we thought; after a restoration from a
+        # backup this is an order that was sent meanwhile.
+        log.warning("%s: order %s was %s and is in its journal", meter, row.id, row.state)
     if record["counter"] == row.counter:
         _prove_key(connection, meter, row.key_generation)
     result = record.get("result", "accepted")
-    accepted = result == "accepted"
-    _finish(connection, row, accepted, result, "", record["balance_mp"], now_utc_ms)
+    _finish(connection, row, result, "", record["balance_mp"], now_utc_ms)
     return str(row.id)
 
 
@@ -412,7 +409,7 @@ def _take_credit(
     assert order is not None  # a foreign key ties them
     if record["counter"] == order.counter:
         _prove_key(connection, meter, order.key_generation)
-    _finish(connection, order, True, "accepted", "", record["balance_mp"], now_utc_ms)
+    _finish(connection, order, "accepted", "", record["balance_mp"], now_utc_ms)
     return str(row.id)
 
 
@@ -436,20 +433,20 @@ def _take_unknown_credit(
     _insert_recharge(connection, recharge, meter, amount_mp, recharge, "sent", now_utc_ms)
     row = _order(connection, recharge)
     assert row is not None  # made right above
-    _finish(connection, row, True, "accepted", "", record["balance_mp"], now_utc_ms)
+    _finish(connection, row, "accepted", "", record["balance_mp"], now_utc_ms)
     return str(recharge)
 
 
 def _finish(
     connection: Connection,
     row: Row[Any],
-    accepted: bool,
     result: str,
     field: str,
     balance_mp: int | None,
     now_utc_ms: int,
 ) -> None:
     """The meter has decided."""
+    accepted = result == "accepted"
     _end_order(
         connection, row.id, "done" if accepted else "refused", result, field, now_utc_ms, balance_mp
     )
