@@ -83,8 +83,8 @@ def restore(
     """Make `file` the database in `folder`; returns what was done, for the operator.
 
     A database that is there is kept under another name. With `old` also a backup of more than
-    AGE_DAYS_MAX days: orders that were open in it are ended. Raises StoreError, or StartError
-    if a gateway runs on the folder; nothing is changed then.
+    AGE_DAYS_MAX days, or of times that are still to come: orders that were open in it are ended.
+    Raises StoreError, or StartError if a gateway runs on the folder; nothing is changed then.
     """
     if not file.exists():
         raise StoreError(f"there is no backup {file}")
@@ -185,12 +185,16 @@ def _prepare(connection: Connection, secret: Path, now_utc_ms: int, old: bool) -
     )
     made_utc_ms = _made_utc_ms(connection)
     age_days = (now_utc_ms - made_utc_ms) // DAY_MS if made_utc_ms else 0
-    if age_days > AGE_DAYS_MAX:
+    # A clock that is a little behind is no reason to refuse; one that is far behind hides the age.
+    if not -1 <= age_days <= AGE_DAYS_MAX:
         if not old:
+            age = f"{age_days} days old, at most {AGE_DAYS_MAX} are allowed"
+            if age_days < 0:
+                age = f"from {-age_days} days after this computer's time, set its clock"
             raise StoreError(
-                f"the backup is {age_days} days old, at most {AGE_DAYS_MAX} are allowed: meters may"
-                " have forgotten recharges that were open in it and would take them once more;"
-                " with --old these are ended instead, and are yours to settle"
+                f"the backup is {age}: meters may have forgotten recharges that were open in it"
+                " and would take them once more; with --old these are ended instead, and are yours"
+                " to settle"
             )
         orders.give_up_open(connection, OLD_BACKUP, now_utc_ms)
     connection.execute(

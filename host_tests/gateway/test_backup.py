@@ -134,10 +134,11 @@ def test_restoring_is_refused_without_changing_anything(bench, tmp_path):
     file = tmp_path / "backup.sqlite"
     backup.back_up(bench.folder, file)
     with pytest.raises(StartError, match="another gateway"):
-        backup.restore(bench.folder, file, None, 0)
+        backup.restore(bench.folder, file, None, bench.clock.now_ms)
     with pytest.raises(StoreError, match="not overwritten"):
         backup.back_up(bench.folder, file)
     bench.stop()
+    now_ms = bench.clock.now_ms
     before = (bench.folder / "gateway.sqlite").read_bytes()
     damaged = tmp_path / "damaged.sqlite"
     damaged.write_bytes(file.read_bytes()[:20_000] + bytes(9000) + file.read_bytes()[29_000:])
@@ -155,11 +156,11 @@ def test_restoring_is_refused_without_changing_anything(bench, tmp_path):
         (file, strange, "does not belong to this secret file"),
     ):
         with pytest.raises(StoreError, match=words):
-            backup.restore(bench.folder, source, secret_file, 0)
+            backup.restore(bench.folder, source, secret_file, now_ms)
         assert (bench.folder / "gateway.sqlite").read_bytes() == before
     assert not (bench.folder / "restore").exists()
     # The one that was there is kept.
-    assert "before-restore-1" in backup.restore(bench.folder, file, secret, 0)
+    assert "before-restore-1" in backup.restore(bench.folder, file, secret, now_ms)
     assert (bench.folder / "gateway.sqlite.before-restore-1").read_bytes() == before
 
 
@@ -203,6 +204,17 @@ def test_an_old_backup_sends_nothing_that_its_meter_may_have_forgotten(
     meter.flush()
     again.recharge_is(sent, "confirmed")
     assert again.get(f"/api/recharges/{waiting}")["state"] == "cancelled"
+
+
+def test_a_backup_of_days_to_come_is_refused(bench, tmp_path):
+    bench.register()
+    file = tmp_path / "backup.sqlite"
+    backup.back_up(bench.folder, file)
+    bench.stop()
+    now_ms = bench.clock.now_ms
+    with pytest.raises(StoreError, match="is from 3 days after this computer's time"):
+        backup.restore(bench.folder, file, None, now_ms - 2 * backup.DAY_MS - 1)
+    assert "1 meters restored" in backup.restore(bench.folder, file, None, now_ms - backup.DAY_MS)
 
 
 def test_a_backup_holds_no_key(bench, tmp_path):
