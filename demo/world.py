@@ -25,6 +25,8 @@ from boards.emulated.board import HEAP_KB, EmulatedBoard
 from boards.emulated.conductor import Conductor
 from boards.emulated.sim_clock import ConductedClock
 from demo.households import IST_S, Household
+from gateway.errors import StartError
+from gateway.folder import LOCK_FILE, lock
 from toolchain import locate
 
 START_TIMEOUT_S = 60
@@ -332,9 +334,17 @@ class World:
 
 
 def erase(folder: Path) -> None:
-    """Forget a world. Only a folder that holds one (or nothing) is touched."""
+    """Forget a world. Only a folder that holds one (or nothing) is touched.
+
+    Raises WorldError, also if its gateway runs.
+    """
     if not folder.exists():
         return
+    if (folder / "gateway" / LOCK_FILE).exists():
+        try:
+            lock(folder / "gateway").close()
+        except StartError as error:
+            raise WorldError(f"another demo is running in {folder}") from error
     if not (folder / STATE).exists() and any(folder.iterdir()):
         raise WorldError(f"{folder} is not a demo's folder")
     shutil.rmtree(folder)
