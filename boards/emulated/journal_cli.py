@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
+from boards.emulated.cli import lab_config
 from firmware.console import lines, text
 from firmware.core.civil import text as date
 from firmware.core.config import Config
@@ -133,29 +134,8 @@ class _Erased:
 
 
 def _meter(journal: Journal) -> Meter:
-    """A meter that only takes in records: its own tariff and key never count."""
-    config = Config(
-        {
-            "v": 1,
-            "meter": "REPLAY",
-            "key": "0" * 64,
-            "wifi": {"ssid": "-", "password": ""},
-            "broker": {"host": "-", "user": "-", "password": "-"},
-            "tariff": {
-                "id": "none",
-                "version": 1,
-                "currency": "INR",
-                "effective_from_utc_s": 0,
-                "lines": [
-                    {
-                        "name": "energy",
-                        "shape": "telescopic",
-                        "slabs": [{"up_to_kwh": None, "rate_mp_per_kwh": 0}],
-                    }
-                ],
-            },
-        }
-    )
+    """A meter that only takes in records: tariff and key of its configuration never count."""
+    config = Config(lab_config())
     return Meter(
         config, journal, WallClock(lambda: 0), _Relay(), _Erased(), 100000, print, lambda: None
     )

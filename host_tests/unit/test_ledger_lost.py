@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from firmware.storage import errors
-from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, Bench
+from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S
 from host_tests.fakes.documents import tariff_document
 
 RUPEE_MP = 100000
@@ -17,19 +17,6 @@ RUPEE_MP = 100000
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
     monkeypatch.setattr(errors, "_fsync", None)
-
-
-@pytest.fixture
-def make_bench(tmp_path):
-    benches = []
-
-    def make(utc_s=MIDNIGHT_UTC_S, **config):
-        benches.append(Bench(tmp_path / "data", utc_s, **config))
-        return benches[-1]
-
-    yield make
-    for bench in benches:
-        bench.meter.journal.close()
 
 
 @pytest.fixture

@@ -8,23 +8,10 @@ from firmware.core.config import Config, ConfigError
 from firmware.link import codec
 from firmware.storage.errors import JournalFull
 from firmware.storage.journal import Journal
-from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, Bench
+from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S
 from host_tests.fakes.documents import meter_config, tariff_document
 
 RUPEE_MP = 100000
-
-
-@pytest.fixture
-def make_bench(tmp_path):
-    benches = []
-
-    def make(utc_s=MIDNIGHT_UTC_S, folder="data", **config):
-        benches.append(Bench(tmp_path / folder, utc_s, **config))
-        return benches[-1]
-
-    yield make
-    for bench in benches:
-        bench.meter.journal.close()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Signed orders at the real meter and journal: each kind once, refusals without a trace."""
 
+import functools
 import json
 from itertools import pairwise
 
@@ -8,7 +9,7 @@ import pytest
 from firmware.core import config as settings_table
 from firmware.link import codec
 from firmware.relay import rules
-from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, Bench
+from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S
 from host_tests.fakes.documents import tariff_document
 
 RUPEE_MP = 100000
@@ -16,17 +17,9 @@ DAY_S = 24 * HOUR_S
 
 
 @pytest.fixture
-def make_bench(tmp_path):
-    benches = []
-
-    def make(utc_s=MIDNIGHT_UTC_S, folder="data", **config):
-        # A long period, so that a test may run in long steps.
-        benches.append(Bench(tmp_path / folder, utc_s, **{"sample_period_ms": 60000, **config}))
-        return benches[-1]
-
-    yield make
-    for bench in benches:
-        bench.meter.journal.close()
+def make_bench(make_bench):
+    # A long period, so that a test may run in long steps.
+    return functools.partial(make_bench, sample_period_ms=60000)
 
 
 @pytest.fixture

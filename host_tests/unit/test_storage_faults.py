@@ -1,12 +1,13 @@
 """A flash or NVS that refuses: metering goes on, nothing is done or said that is not on flash."""
 
 import errno
+import functools
 
 import pytest
 
 from firmware.core import trace
 from firmware.storage import errors, faults
-from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, NVS, Bench
+from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, NVS
 
 RUPEE_MP = 100000
 
@@ -29,17 +30,10 @@ def flash(monkeypatch):
 
 
 @pytest.fixture
-def make_bench(tmp_path, flash):
-    benches = []
-
-    def make(**config):
-        benches.append(Bench(tmp_path / "data", MIDNIGHT_UTC_S, sample_period_ms=60000, **config))
-        return benches[-1]
-
-    yield make
+def make_bench(make_bench, flash):
+    # A long period, so that a test may run in long steps.
+    yield functools.partial(make_bench, sample_period_ms=60000)
     flash.refuses = None
-    for bench in benches:
-        bench.meter.journal.close()
 
 
 @pytest.fixture
@@ -126,10 +120,8 @@ def test_no_cut_while_the_flash_refuses_and_it_follows(make_bench, flash):
     assert bench.records("relay")[-1]["contact"] == 0
 
 
-def test_a_recharge_on_flash_recloses_though_the_relays_record_is_refused(make_bench, flash):
-    bench = make_bench(opening_balance_mp=0)
-    bench.run(36 * HOUR_S, 0, step_s=10)
-    assert not bench.contact.closed
+def refuse_after_one_record(bench, flash):
+    """The flash takes one more record; returns the journal's own `append`."""
     append = bench.meter.journal.append
 
     def once(name, *arguments):
@@ -138,6 +130,14 @@ def test_a_recharge_on_flash_recloses_though_the_relays_record_is_refused(make_b
         return seq
 
     bench.meter.journal.append = once
+    return append
+
+
+def test_a_recharge_on_flash_recloses_though_the_relays_record_is_refused(make_bench, flash):
+    bench = make_bench(opening_balance_mp=0)
+    bench.run(36 * HOUR_S, 0, step_s=10)
+    assert not bench.contact.closed
+    append = refuse_after_one_record(bench, flash)
     assert bench.order("r-1", 1, amount_mp=5 * RUPEE_MP) is None
     bench.meter.journal.append = append
     assert bench.contact.closed
@@ -155,14 +155,7 @@ def test_a_recharge_on_flash_recloses_though_the_relays_record_is_refused(make_b
 def test_a_power_cut_meanwhile_comes_to_the_same(make_bench, flash):
     bench = make_bench(opening_balance_mp=0)
     bench.run(36 * HOUR_S, 0, step_s=10)
-    append = bench.meter.journal.append
-
-    def once(name, *arguments):
-        seq = append(name, *arguments)
-        flash.refuses = errno.EIO
-        return seq
-
-    bench.meter.journal.append = once
+    refuse_after_one_record(bench, flash)
     bench.order("r-1", 1, amount_mp=5 * RUPEE_MP)
     flash.refuses = None
     bench.restart()
