@@ -63,3 +63,6 @@ began_us = time.ticks_us()
 import firmware.main  # noqa: E402
 
 firmware.main.run()
+# It returns only without a meter, for which the configuration of the bench gives no other reason.
+print("no memory for the configuration")
+sys.exit(1)

@@ -11,8 +11,6 @@ import parts
 
 parts.import_from_rom(sys.argv[1])
 
-from firmware.link import codec  # noqa: E402
-
 DAYS = int(sys.argv[4])
 BLOCK_MS, STEP_MS = 1800000, 60000
 BUS_RAW, SHUNT_RAW = 5750, 870  # 230 V and 1.09 A: 6 kWh a day
@@ -22,20 +20,6 @@ ticks = parts.Ticks()
 meter = parts.make_meter(sys.argv[3], ticks, sample_period_ms=STEP_MS)
 meter.start("power", parts.UTC_S)
 
-
-def recharge(counter):
-    order = {
-        "v": 1,
-        "meter": meter.config.meter,
-        "id": f"r-{counter:032d}",
-        "counter": counter,
-        "kind": "recharge",
-        "amount_mp": 30000000,
-    }
-    message = codec.sign(meter.config.key, meter.config.meter, codec.encode(order))
-    assert meter.handle_order(message)["result"] == "accepted"
-
-
 for block in range(DAYS * 48):
     for _ in range(BLOCK_MS // STEP_MS):
         ticks.go_on(STEP_MS)
@@ -44,6 +28,6 @@ for block in range(DAYS * 48):
     if block % 48 == 20:  # once a day the sensor is away for a moment: two events
         meter.sample_failed(6000, 1)
     if block % 240 == 100:
-        recharge(block)
+        parts.recharge(meter, block, 30000000)
 meter.journal.close()
 print(json.dumps({"records": meter.journal.last_seq}))

@@ -144,6 +144,22 @@ def make_meter(config_path, ticks, **changes):
     )
 
 
+def recharge(meter, counter, amount_mp):
+    """Gives a meter the signed order of a recharge, which it must take."""
+    from firmware.link import codec
+
+    order = {
+        "v": 1,
+        "meter": meter.config.meter,
+        "id": f"r-{counter:032d}",
+        "counter": counter,
+        "kind": "recharge",
+        "amount_mp": amount_mp,
+    }
+    message = codec.sign(meter.config.key, meter.config.meter, codec.encode(order))
+    assert meter.handle_order(message)["result"] == "accepted"
+
+
 def heap_bytes():
     """Heap in use after a collection."""
     gc.collect()

@@ -22,7 +22,6 @@ import vfs
 parts.import_from_rom(sys.argv[1])
 
 from firmware.core.config import read_document  # noqa: E402
-from firmware.link import codec  # noqa: E402
 from firmware.storage.slots import Slots  # noqa: E402
 
 GATEWAY, EXACT = sys.argv[4], sys.argv[5] == "exact"
@@ -143,19 +142,6 @@ class Watch:
         return max(due_s, 1)
 
 
-def recharge(counter):
-    order = {
-        "v": 1,
-        "meter": meter.config.meter,
-        "id": f"r-{counter:032d}",
-        "counter": counter,
-        "kind": "recharge",
-        "amount_mp": RECHARGE_MP,
-    }
-    message = codec.sign(meter.config.key, meter.config.meter, codec.encode(order))
-    assert meter.handle_order(message)["result"] == "accepted"
-
-
 def live_minute(shunt_raw):
     left_s = MINUTE_S
     while left_s:
@@ -184,7 +170,7 @@ with open(sys.argv[3], "rb") as series:
             break
         live_minute(struct.unpack("<H", reading)[0])
         if watch.now_s % RECHARGE_EVERY_S == 0:
-            recharge(watch.now_s // RECHARGE_EVERY_S)
+            parts.recharge(meter, watch.now_s // RECHARGE_EVERY_S, RECHARGE_MP)
         if watch.now_s % SYNC_EVERY_S == 0:
             meter.set_time((parts.UTC_S + watch.now_s) * 1000 + 300)
 print(
