@@ -71,11 +71,13 @@ def record_line(record, utc_offset_s):
             record
         )
     if kind == "block":
-        return "block %s %d Wh in %d s" % (
+        line = "block %s %d Wh" % (
             civil.text(record["start_utc_s"], utc_offset_s),
             record["energy_wh"],
-            record["supply_s"],
-        ) + _standing(record)
+        )
+        if record["supply_s"]:  # 0: a power failure took what was counted
+            line += " in %d s" % record["supply_s"]
+        return line + _standing(record)
     if kind == "credit":
         return "credit %s %s id=%s" % (
             record["kind"],
