@@ -160,7 +160,8 @@ def repeat_orders(session, before):
             # Its record is gone: dropped, and long acknowledged, or lost with the ledger.
             lost = session.truth.lost
             check(lost or answer["result"] == "old", "a resync without need", answer)
-            check(lost or session.truth.first_seq > 1, "forgotten order", order_id)
+            gone = session.truth.first_seq > 1 or session.truth.journals
+            check(lost or gone, "forgotten order", order_id)
             continue
         for member in ("id", "counter", "result", "balance_mp"):
             check(answer[member] == first[member], "another answer", answer, first)

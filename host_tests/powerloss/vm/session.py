@@ -10,17 +10,18 @@ import os
 import sys
 from binascii import hexlify
 
-random_salt = 0
-
 
 class _Os:
-    """The module `os` for the firmware, with random bytes that are the same in every run."""
+    """The module `os` for the firmware, with random bytes that are the same in every run, and
+    others behind each erasure."""
+
+    journals = 0  # that were begun before
 
     def __getattr__(self, name):
         return getattr(os, name)
 
     def urandom(self, size):
-        return bytes(0xA0 + i ^ random_salt for i in range(size))
+        return bytes(0xA0 + i ^ _Os.journals for i in range(size))
 
 
 sys.modules["os"] = _Os()  # before anything of the firmware is loaded
@@ -81,6 +82,7 @@ class Truth:
         self.store_id = None
         self.nvs = {}
         self.lost = False  # records of the ledger are missing, and no resync came yet
+        self.journals = 0  # that ended with an erasure
 
     def copy(self):
         """The same, to go on from."""
@@ -163,6 +165,7 @@ class Truth:
         pass
 
     def _erased(self):
+        self.journals += 1
         self.records = []
         self.account = Account()
         self.grace_s = None
@@ -330,6 +333,7 @@ class Session:
         """A boot on the mounted flash, as firmware/begin.py does it."""
         self.operations = 0
         self._ticks_ms = 2**30 - 5000
+        _Os.journals = self.truth.journals
         values = json.loads(self.settings["config"])
         if self.truth.config_key is not None:
             values["key"] = str(hexlify(self.truth.config_key), "ascii")
