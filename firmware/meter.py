@@ -30,7 +30,8 @@ from firmware.storage import floors
 from firmware.storage.errors import StorageError
 from firmware.storage.floors import Floors
 
-CHECKPOINT_FORMAT = "<QIiI"  # import_wh, remainder_half_mj, grace_left_s, utc_s
+# import_wh, its half mJ, grace_left_s, utc_s, export_wh, its half mJ (0.1.0 had the first four)
+CHECKPOINT_FORMAT = "<QIiIQI"
 
 _CHECKPOINT_WH = const(10)
 _CHECKPOINT_MAX_MS = const(900000)
@@ -73,7 +74,8 @@ class Meter:
         self.energy = EnergyRegister(
             bus_gain(config.voltage_ratio_x1000),
             shunt_gain(config.current_ratio_x1000, shunt_uohm),
-            config.basic_current_ma * 2,  # 0.2 % of Ib, in uA
+            config.creep_ua(),
+            config.export_counts,
         )
         self.block = Block()
         self._gap_limit_ms = max(2000, 2 * config.sample_period_ms)
@@ -109,6 +111,7 @@ class Meter:
         self._month_wh = 0  # register at the end of a month whose period waits to be closed
         self._time_refused = False
         self._committed_wh = 0
+        self._committed_export_wh = 0
         self._checkpoint_up_ms = 0
         self._contact_up_ms = None
         self._contact_told = None
@@ -140,11 +143,15 @@ class Meter:
             self._relay.operate(wanted)
         self._contact_told = wanted
 
-    def raise_register(self, wh):
-        """The register is at least `wh`, as a second place knows."""
-        if wh > self.energy.import_wh:
-            self.energy.restore(wh, 0)
+    def raise_registers(self, wh, export_wh):
+        """The registers are at least `wh` and `export_wh`, as a second place knows."""
+        energy = self.energy
+        if wh > energy.import_wh:
+            energy.imported.restore(wh, 0)
             self._block_start_wh = wh
+        if export_wh > energy.export_wh:
+            energy.exported.restore(export_wh, 0)
+        self._committed_export_wh = energy.export_wh
 
     def keep_supplied(self):
         """Closes a contact that was open for want of credit: the credit is not known any more."""
@@ -160,6 +167,7 @@ class Meter:
                 floors.LEDGER: self.journal.ledger_count,
                 floors.STORE: self.journal.store_id,
                 floors.WH: self._committed_wh,
+                floors.EXPORT_WH: self._committed_export_wh,
                 floors.SEQ: self.journal.last_seq,
             }
         )
@@ -182,7 +190,9 @@ class Meter:
             "block_start_utc_s": self._block_start_utc_s,
             "block_start_wh": self._block_start_wh,
             "import_wh": self.energy.import_wh,
-            "remainder_half_mj": self.energy.remainder_half_mj,
+            "remainder_half_mj": self.energy.imported.half_mj,
+            "export_wh": self.energy.export_wh,
+            "export_half_mj": self.energy.exported.half_mj,
         }
 
     def restore(self, state):
@@ -201,12 +211,15 @@ class Meter:
         self.last_utc_s = state["last_utc_s"]
         self._block_start_utc_s = state["block_start_utc_s"]
         self._block_start_wh = state["block_start_wh"]
-        self.energy.restore(state["import_wh"], state["remainder_half_mj"])
+        self.energy.imported.restore(state["import_wh"], state["remainder_half_mj"])
+        self.energy.exported.restore(state.get("export_wh", 0), state.get("export_half_mj", 0))
 
     def take_checkpoint(self, checkpoint):
-        import_wh, remainder_half_mj, grace_left_s, utc_s = checkpoint
+        import_wh, half_mj, grace_left_s, utc_s, export_wh, export_half_mj = checkpoint
         if import_wh >= self.energy.import_wh:
-            self.energy.restore(import_wh, remainder_half_mj)
+            self.energy.imported.restore(import_wh, half_mj)
+        if export_wh >= self.energy.export_wh:
+            self.energy.exported.restore(export_wh, export_half_mj)
         self._grace_left_s = grace_left_s
         self.last_utc_s = max(self.last_utc_s, utc_s)
 
@@ -272,7 +285,7 @@ class Meter:
         # Every record with a register has persisted that register.
         wh = record.get("import_wh", 0)
         if wh > self.energy.import_wh:
-            self.energy.restore(wh, 0)
+            self.energy.imported.restore(wh, 0)
         if wh > self._committed_wh:
             self._committed_wh = wh
         self.orders.apply(record)
@@ -299,6 +312,7 @@ class Meter:
         self._settings.update(settings)
         for name in settings:
             setattr(self.config, name, settings[name])
+        self.energy.creep_ua = self.config.creep_ua()
         if "grace_s" in settings and self._credit_state in (rules.IN_CREDIT, rules.CUT):
             self._grace_left_s = self.config.grace_s  # else the one that runs goes on
 
@@ -378,18 +392,22 @@ class Meter:
         if self.journal.snapshot_due:
             self.snapshot()
             return
+        imported, exported = self.energy.imported, self.energy.exported
         self.journal.checkpoint(
             (
-                self.energy.import_wh,
-                self.energy.remainder_half_mj,
+                imported.wh,
+                imported.half_mj,
                 self._grace_left_s,
                 self.last_utc_s,
+                exported.wh,
+                exported.half_mj,
             )
         )
         self._checkpointed()
 
     def _checkpointed(self):
         self._committed_wh = self.energy.import_wh
+        self._committed_export_wh = self.energy.export_wh
         self._checkpoint_up_ms = self.clock.up_ms()
 
     def stop(self):
@@ -547,6 +565,7 @@ class Meter:
         if since_ms >= _CHECKPOINT_MIN_MS and (
             since_ms >= _CHECKPOINT_MAX_MS
             or self.energy.import_wh - self._committed_wh >= _CHECKPOINT_WH
+            or self.energy.export_wh - self._committed_export_wh >= _CHECKPOINT_WH
         ):
             self.attempt(self._checkpoint)
 
@@ -831,6 +850,8 @@ class Meter:
             "power_mw": energy.power_mw,
             "import_wh": self._committed_wh,
             "uncommitted_wh": energy.import_wh - self._committed_wh,
+            "export_wh": self._committed_export_wh,
+            "uncommitted_export_wh": energy.export_wh - self._committed_export_wh,
             "balance_mp": self.balance_mp(),
             "state": state,
             "contact": contact,
@@ -852,11 +873,12 @@ class Meter:
     def status_line(self, link_up, waiting):
         """The line of the serial log that appears once a minute, without its time."""
         energy = self.energy
-        return "status V=%s A=%s W=%d kWh=%s balance=%s %s relay=%s link=%s waiting=%d%s" % (
+        return "status V=%s A=%s W=%d kWh=%s%s balance=%s %s relay=%s link=%s waiting=%d%s" % (
             text.fixed(energy.voltage_mv, 1000, 1),
             text.fixed(energy.current_ua, 1000000, 3),
             energy.power_mw // 1000,
             text.fixed(energy.import_wh, 1000, 3),
+            " export=" + text.fixed(energy.export_wh, 1000, 3) if energy.export_wh else "",
             text.rupees(self.balance_mp()),
             self.credit_word(),
             "closed" if self._contact else "open",

@@ -95,7 +95,7 @@ def _take_floors(meter):
     journal, kept = meter.journal, meter.floors
     meter.orders.highest = max(meter.orders.highest, kept.get(floors.COUNTER))
     wh = kept.get(floors.WH)
-    meter.raise_register(wh)
+    meter.raise_registers(wh, kept.get(floors.EXPORT_WH))
     if kept.store_id() == journal.store_id:
         short = kept.get(floors.LEDGER) - journal.ledger_count
         journal.raise_floors(kept.get(floors.LEDGER), kept.get(floors.SEQ))

@@ -174,6 +174,7 @@ def show_meter(
         ("credit", live.get("credit_words", "-")),
         ("power", _number(live.get("power_mw"), 1000, 1) + " W"),
         ("register", _number(live.get("import_wh"), 1000, 3) + " kWh"),
+        ("export", _number(live.get("export_wh"), 1000, 3) + " kWh"),
         ("service", live.get("service_words") or "-"),
         (
             "tariff",

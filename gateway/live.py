@@ -65,10 +65,14 @@ class LiveBoard:
             before is not None
             and before.store == live.store
             and (before.boot, before.up_s) <= (live.boot, live.up_s)
-            and live.import_wh < before.import_wh
         ):
-            self.went_back[meter] = f"{before.import_wh} Wh to {live.import_wh} Wh"
-            log.error("%s: the register went back from %s", meter, self.went_back[meter])
+            for name, was_wh, is_wh in (
+                ("register", before.import_wh, live.import_wh),
+                ("export register", before.export_wh, live.export_wh),
+            ):
+                if is_wh < was_wh:
+                    self.went_back[meter] = f"{was_wh} Wh to {is_wh} Wh"
+                    log.error("%s: the %s went back from %s", meter, name, self.went_back[meter])
         self._values[meter] = live
         self._change(
             meter,
@@ -78,6 +82,7 @@ class LiveBoard:
                 "voltage_mv": live.voltage_mv,
                 "current_ma": live.current_ma,
                 "import_wh": live.import_wh,
+                "export_wh": live.export_wh,
                 "balance_mp": live.balance_mp,
                 "balance_rupees": words.rupees(live.balance_mp),
                 "state": live.state,

@@ -69,6 +69,8 @@ class Live(Struct):
     arrears_mp: I64 = 0
     emergency_limit_mp: I64 = 0
     service: Literal["", "ledger_lost", "storage"] = ""
+    export_wh: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    uncommitted_export_wh: U32 = 0
 
 
 class Answer(Struct):

@@ -167,6 +167,7 @@ def replay_folder(folder: Path) -> dict[str, Any]:
         for name in ("import_wh", "balance_mp", "state", "contact", "reason", "grace_s", "service")
     }
     state["import_wh"] = meter.energy.import_wh
+    state["export_wh"] = meter.energy.export_wh
     return {
         "store": journal.store_id,
         "boot": journal.boot,

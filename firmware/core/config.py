@@ -18,7 +18,9 @@ _RULES = (
 
 _LIVE_PERIOD = ("live_period_s", 60, 1, 86400)
 
-SETTINGS = _RULES + (_LIVE_PERIOD,)
+_METERING = (("creep_ppm", 2000, 0, 3500),)
+
+SETTINGS = _RULES + (_LIVE_PERIOD,) + _METERING
 """What an order may set: (name, default, lowest, highest)."""
 
 _INTEGERS = (
@@ -28,8 +30,9 @@ _INTEGERS = (
     ("current_ratio_x1000", 12500, 1000, 32000),
     ("basic_current_ma", 12500, 100, 100000),
     ("sample_period_ms", 1000, 1000, 60000),
+    ("export_counts", 0, 0, 1),
     ("opening_balance_mp", 0, -10000000000, 10000000000),
-)
+) + _METERING
 
 CA_MAX = const(4000)
 _PEM = "-----BEGIN CERTIFICATE-----"
@@ -138,3 +141,7 @@ class Config:
             setattr(self, field, integer(rules, field, default, low, high))
         check_window(self.window_start_min, self.window_end_min)
         self.tariff = section(values, "tariff")
+
+    def creep_ua(self):
+        """The current below which nothing registers, in uA."""
+        return self.basic_current_ma * self.creep_ppm // 1000

@@ -1,10 +1,10 @@
-"""Energy register: the integral of power over the samples, exact, in integers, allocation-free.
+"""Energy registers: the integral of power over the samples, exact, in integers, allocation-free.
 
 Between two samples the trapezoid is taken: (P0 + P1) / 2 * dt. To keep every step below 2**30 (the
 ESP32's small integers) the sum of two powers is split into W and mW: W * ms is mJ, and the rest is
 carried in uJ, both doubled ("half") so that nothing is ever divided away. 1 Wh = 3,600,000 mJ.
-Bounds: 300 V, 100 A, 2 s between samples. Tests: host_tests/property/test_energy_exact.py compares
-with `fractions.Fraction`: difference 0.
+Bounds: 300 V, 100 A, 16 s between samples (beyond it is as exact, and allocates). Tests:
+host_tests/property/test_energy_exact.py compares with `fractions.Fraction`: difference 0.
 """
 
 from firmware.core.shim import const
@@ -12,65 +12,104 @@ from firmware.core.shim import const
 HALF_MJ_PER_WH = const(7200000)
 
 
-class EnergyRegister:
-    """Import register of a meter that counts current in both directions as import.
+class Count:
+    """One register: `wh`, and what has not made a Wh yet: `half_mj` (0 to 7,199,999) and `half_uj`
+    (0 to 999)."""
 
-    `import_wh` is the register, `remainder_half_mj` (0 to 7,199,999) and `remainder_half_uj` (0 to
-    999) what has not made a Wh yet. `voltage_mv`, `current_ua`, `power_mw` are those of the last
-    sample.
+    def __init__(self):
+        self.restore(0, 0)
+
+    def restore(self, wh, half_mj):
+        """Takes a register as it was stored."""
+        self.wh = wh
+        self.half_mj = half_mj
+        self.half_uj = 0
+
+
+class EnergyRegister:
+    """The registers `imported` and `exported` of a meter, and the values of its last sample.
+
+    `voltage_mv`, `current_ua` and `power_mw` are magnitudes; `reversed` is 1 if the current flowed
+    backwards. `export_counts` 0: energy counts as import whatever its direction. 1: a power that
+    flows backwards is negative; the signed sum of an interval's two powers goes into the register
+    of its sign, so import less export is the integral. A current below `creep_ua` counts as none.
     """
 
-    def __init__(self, bus_gain, shunt_gain, creep_ua):
+    def __init__(self, bus_gain, shunt_gain, creep_ua, export_counts=0):
+        self.creep_ua = creep_ua
+        self._export_counts = export_counts
+        self.imported = Count()
+        self.exported = Count()
+        self.scale(bus_gain, 0, shunt_gain, 0)
+        self.forget_sample()
+
+    def scale(self, bus_gain, bus_zero_x16, shunt_gain, shunt_zero_x16):
+        """Takes gains, as of metering.scale, and zeros: what the sensor's registers read at 0 V and
+        at 0 A, in sixteenths of their steps, -1,000 to 1,000."""
         self._bus_gain, self._bus_shift = bus_gain
-        self._bus_half = 1 << self._bus_shift >> 1
+        bus_zero = bus_zero_x16 * self._bus_gain + 8 >> 4
+        self._bus_offset = (1 << self._bus_shift >> 1) - bus_zero
         self._shunt_gain, self._shunt_shift = shunt_gain
         self._shunt_half = 1 << self._shunt_shift >> 1
-        self._creep_ua = creep_ua
-        self.import_wh = 0
-        self.remainder_half_mj = 0
-        self.remainder_half_uj = 0
-        self.voltage_mv = 0
-        self.current_ua = 0
-        self.power_mw = 0
+        self._shunt_zero = shunt_zero_x16 * self._shunt_gain + 8 >> 4
 
-    def restore(self, import_wh, remainder_half_mj):
-        """Takes a register as it was stored."""
-        self.import_wh = import_wh
-        self.remainder_half_mj = remainder_half_mj
-        self.remainder_half_uj = 0
+    @property
+    def import_wh(self):
+        """The import register."""
+        return self.imported.wh
+
+    @property
+    def export_wh(self):
+        """The export register."""
+        return self.exported.wh
 
     def forget_sample(self):
         """There is no present value: the sensor does not answer."""
         self.voltage_mv = 0
         self.current_ua = 0
         self.power_mw = 0
+        self.reversed = 0
+        self._counted_mw = 0
 
     def add(self, bus_raw, shunt_raw, dt_ms):
         """One sample, `dt_ms` after the one before (0: there is none, or the gap is too long to be
         bridged: the sample counts as the beginning of a new stretch). Allocates nothing.
         """
-        voltage_mv = bus_raw * self._bus_gain + self._bus_half >> self._bus_shift
-        if shunt_raw < 0:
-            shunt_raw = -shunt_raw
-        current_ua = shunt_raw * self._shunt_gain + self._shunt_half >> self._shunt_shift
-        if current_ua < self._creep_ua:
-            power_mw = 0
+        voltage_mv = bus_raw * self._bus_gain + self._bus_offset >> self._bus_shift
+        if voltage_mv < 0:
+            voltage_mv = 0
+        scaled = shunt_raw * self._shunt_gain - self._shunt_zero
+        backwards = 0
+        if scaled < 0:
+            scaled = -scaled
+            backwards = 1
+        current_ua = scaled + self._shunt_half >> self._shunt_shift
+        if current_ua < self.creep_ua:
+            counted_mw = power_mw = backwards = 0
         else:
             current_ma = current_ua // 1000
-            power_mw = (
+            counted_mw = power_mw = (
                 voltage_mv // 1000 * current_ma
                 + (voltage_mv % 1000 * current_ma + voltage_mv * (current_ua % 1000) // 1000 + 500)
                 // 1000
             )
+            if backwards and self._export_counts:
+                counted_mw = -power_mw
         if dt_ms:
-            sum_mw = self.power_mw + power_mw
-            half_uj = self.remainder_half_uj + sum_mw % 1000 * dt_ms
-            half_mj = self.remainder_half_mj + sum_mw // 1000 * dt_ms + half_uj // 1000
-            self.remainder_half_uj = half_uj % 1000
+            sum_mw = self._counted_mw + counted_mw
+            count = self.imported
+            if sum_mw < 0:
+                sum_mw = -sum_mw
+                count = self.exported
+            half_uj = count.half_uj + sum_mw % 1000 * dt_ms
+            half_mj = count.half_mj + sum_mw // 1000 * dt_ms + half_uj // 1000
+            count.half_uj = half_uj % 1000
             if half_mj >= HALF_MJ_PER_WH:
-                self.import_wh += half_mj // HALF_MJ_PER_WH
+                count.wh += half_mj // HALF_MJ_PER_WH
                 half_mj %= HALF_MJ_PER_WH
-            self.remainder_half_mj = half_mj
+            count.half_mj = half_mj
         self.voltage_mv = voltage_mv
         self.current_ua = current_ua
         self.power_mw = power_mw
+        self.reversed = backwards
+        self._counted_mw = counted_mw

@@ -17,6 +17,7 @@ COUNTER = "counter"
 LEDGER = "ledger"
 STORE = "store"
 WH = "wh"
+EXPORT_WH = "export_wh"
 SEQ = "seq"
 _I32_MAX = const(0x7FFFFFFF)
 
@@ -27,7 +28,7 @@ class Floors:
     def __init__(self, nvs):
         self._nvs = nvs
         self._values = {}
-        for key in (COUNTER, LEDGER, STORE, WH, SEQ):
+        for key in (COUNTER, LEDGER, STORE, WH, EXPORT_WH, SEQ):
             try:
                 self._values[key] = nvs.get_i32(key)
             except OSError:  # never written, or erased

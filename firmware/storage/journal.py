@@ -77,8 +77,9 @@ class SnapshotNeeded(Exception):
 class Journal:
     """The journal in one folder. Order of use: `open`, replay, `begin_boot`, then the rest.
 
-    checkpoint_format: that of `struct` for the tuples that `checkpoint` takes. The sizes in bytes
-    are those of SPEC section 5; tests take small ones to see files change often.
+    checkpoint_format: that of `struct` for the tuples that `checkpoint` takes; a later one only
+    adds values at the end. The sizes in bytes are those of SPEC section 5; tests take small ones to
+    see files change often.
     """
 
     def __init__(
@@ -218,11 +219,12 @@ class Journal:
                     self._snapshot_chain = struct.unpack_from("<I16s", body)
                     self._count_told = self._snapshot_chain[0]
             elif head[2] == CHECKPOINT:
+                # The values of an older firmware are the first ones; the others are 0.
                 at = 4 if chained else 0
-                if len(body) - at == struct.calcsize(self._format):
-                    checkpoint = struct.unpack_from(self._format, body, at)
-                    if chained:
-                        self._count_told = struct.unpack_from("<I", body)[0]
+                short = at + struct.calcsize(self._format) - len(body)
+                checkpoint = struct.unpack_from(self._format, body + bytes(max(0, short)), at)
+                if chained:
+                    self._count_told = struct.unpack_from("<I", body)[0]
             self.checkpoint_seq, self.boot, self.acked_seq, self.lost_records = head[5:]
             sound += RECORD_MIN_BYTES + len(body)
         return snapshot, checkpoint, sound

@@ -54,7 +54,8 @@ def live_values():
     values = dict.fromkeys(
         (
             "up_s", "utc_s", "voltage_mv", "current_ma", "power_mw", "import_wh", "uncommitted_wh",
-            "balance_mp", "grace_s", "earliest_cut_utc_s", "waiting",
+            "export_wh", "uncommitted_export_wh", "balance_mp", "grace_s",
+            "earliest_cut_utc_s", "waiting",
         ),
         5,
     )  # fmt: skip

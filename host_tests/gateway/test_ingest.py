@@ -192,6 +192,17 @@ def test_a_register_that_goes_back_is_an_alarm(bench):
     assert "JH-0001: the register went back from 500 Wh to 499 Wh" in alarms
 
 
+def test_export_is_shown_and_may_not_go_back_either(bench):
+    meter = bench.meter()
+    meter.flush()
+    meter.send_live(export_wh=70, uncommitted_export_wh=3)
+    meter.send_live(export_wh=60, power_mw=7)
+    bench.until(lambda: bench.gateway.live.view("JH-0001").get("power_mw") == 7)
+    assert bench.get("/api/meters/JH-0001")["live"]["export_wh"] == 60
+    alarms = bench.get("/api/health")["alarms"]
+    assert "JH-0001: the register went back from 70 Wh to 60 Wh" in alarms
+
+
 def test_bad_live_values_are_counted_and_change_nothing(bench):
     meter = bench.meter()
     meter.send_live(state="melted")

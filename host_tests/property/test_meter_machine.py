@@ -27,6 +27,7 @@ class MeterMachine(RuleBasedStateMachine):
             MIDNIGHT_UTC_S + hour * HOUR_S,
             opening_balance_mp=opening * RUPEE_MP,
             sample_period_ms=60000,
+            export_counts=1,
         )
         self.credits_mp = opening * RUPEE_MP
         self.paid_mp = opening * RUPEE_MP
@@ -36,7 +37,7 @@ class MeterMachine(RuleBasedStateMachine):
         self.keys = [self.bench.config.key]
         self.orders = {}
         self.counter = 0
-        self.published_wh = 0
+        self.published_wh = self.published_export_wh = 0
         self.time_known = True
 
     def teardown(self):
@@ -44,7 +45,7 @@ class MeterMachine(RuleBasedStateMachine):
             self.bench.meter.journal.close()
             self.folder.cleanup()
 
-    @rule(hours=st.integers(1, 30), power_w=st.sampled_from([0, 60, 900, 5000]))
+    @rule(hours=st.integers(1, 30), power_w=st.sampled_from([0, 60, 900, 5000, -700]))
     def consume(self, hours, power_w):
         contact = self.bench.contact
         for _ in range(hours):
@@ -191,6 +192,9 @@ class MeterMachine(RuleBasedStateMachine):
         assert live["import_wh"] >= self.published_wh
         assert live["uncommitted_wh"] >= 0
         self.published_wh = live["import_wh"]
+        assert live["export_wh"] >= self.published_export_wh
+        assert live["uncommitted_export_wh"] >= 0
+        self.published_export_wh = live["export_wh"]
 
     @invariant()
     def the_balance_is_payments_less_energy_times_price(self):

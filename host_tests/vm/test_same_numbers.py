@@ -46,10 +46,11 @@ def make_cases():
         (rng.randrange(0, 6001), rng.randrange(-32000, 32001), rng.randrange(0, 2001))
         for _ in range(3000)
     ]
-    register = EnergyRegister(bus_gain(12500), shunt_gain(31250, 100000), 25000)
+    register = EnergyRegister(bus_gain(12500), shunt_gain(31250, 100000), 25000, 1)
+    register.scale(bus_gain(12500), -37, shunt_gain(31250, 100000), 53)
     for sample in samples:
         register.add(*sample)
-    totals = [register.import_wh, register.remainder_half_mj, register.remainder_half_uj]
+    totals = [[c.wh, c.half_mj, c.half_uj] for c in (register.imported, register.exported)]
     return {
         "charges": charges,
         "times": times,

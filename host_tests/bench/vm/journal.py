@@ -60,7 +60,7 @@ def checkpoint(number):
     if journal.snapshot_due:
         journal.snapshot(STATE)
     else:
-        journal.checkpoint((number, 1234567, 86400, parts.UTC_S))
+        journal.checkpoint((number, 1234567, 86400, parts.UTC_S, number, 1234567))
 
 
 def rewrite(number):

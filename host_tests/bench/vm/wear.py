@@ -136,7 +136,7 @@ class Watch:
         """Seconds to the next instant at which the meter may store something, at most `left_s`."""
         due_s = min(left_s, CHECKPOINT_MAX_S - (self.now_s - self.checkpoint_s))
         missing = (self.committed_wh + CHECKPOINT_WH - meter.energy.import_wh) * HALF_MJ_PER_WH
-        missing -= meter.energy.remainder_half_mj
+        missing -= meter.energy.imported.half_mj
         if meter.energy.power_mw:
             due_s = min(due_s, missing // (2 * meter.energy.power_mw))
         return max(due_s, 1)

@@ -38,24 +38,26 @@ def main():
         check("seal", sealing.seal(key, bytes(iv), bytes(plain)), expected)
         check("unseal", list(sealing.unseal(key, expected)), plain)
         check("next_key", list(sealing.next_key(key, bytes(iv + iv))), next_key)
-    register = EnergyRegister(bus_gain(12500), shunt_gain(31250, 100000), 25000)
+    register = EnergyRegister(bus_gain(12500), shunt_gain(31250, 100000), 25000, 1)
+    register.scale(bus_gain(12500), -37, shunt_gain(31250, 100000), 53)
     for bus_raw, shunt_raw, dt_ms in cases["samples"]:
         register.add(bus_raw, shunt_raw, dt_ms)
     check(
         "register",
-        [register.import_wh, register.remainder_half_mj, register.remainder_half_uj],
+        [[c.wh, c.half_mj, c.half_uj] for c in (register.imported, register.exported)],
         cases["register"],
     )
     # Full scale of the largest supported meter, 300 V and 100 A, without a byte of heap.
     bus_raw, shunt_raw = 6000, 32000
+    register.scale(bus_gain(12500), -160, shunt_gain(31250, 100000), -480)
     register.add(bus_raw, shunt_raw, 0)
     micropython.heap_lock()
     try:
-        for _ in range(3600):
-            register.add(bus_raw, -shunt_raw, 2000)
+        for i in range(3600):
+            register.add(bus_raw, shunt_raw if i & 4 else -shunt_raw, 2000)
     finally:
         micropython.heap_unlock()
-    check("full scale", (register.voltage_mv, register.current_ua), (300000, 100000000))
+    check("full scale", (register.voltage_mv, register.current_ua), (300500, 100093750))
     print("OK")
 
 
