@@ -21,11 +21,11 @@ endif
 JOBS ?= auto
 PYTEST = $(BIN)/pytest -q -n $(JOBS) --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup python-is-new-enough demo demo-check test test-fast lint format lock fuzz bench powerloss chaos chaos-mutants board flash monitor clean
+.PHONY: help setup python-is-new-enough demo demo-check test test-fast lint format lock fuzz bench bench-accuracy powerloss chaos chaos-mutants board flash monitor clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)$$/\1\t\2/p' $(MAKEFILE_LIST) \
-	    | while IFS=$$'\t' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
+	    | while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 demo: setup  ## three meters, gateway and utility, live (RESET=1 starts anew, RATE=n, DEMO_ARGS=)
 	@$(BIN)/bijli demo run $(if $(RESET),--reset) $(if $(RATE),--rate $(RATE)) $(DEMO_ARGS)
@@ -53,6 +53,9 @@ fuzz: setup  ## every parser against mutated inputs (FUZZ_S=60 seconds, FUZZ_ARG
 
 bench: setup  ## measure speed and memory
 	@$(BIN)/python -m host_tests.bench $(BENCH_ARGS)
+
+bench-accuracy: setup  ## the meter's error on the worst sensor, before and after calibration
+	@$(BIN)/python -m host_tests.accuracy $(ACCURACY_ARGS)
 
 powerloss: setup  ## cut the power at every flash operation (POINT= one cut, POWERLOSS_ARGS=--short)
 	@$(BIN)/python -m host_tests.powerloss $(if $(POINT),--point '$(POINT)') \

@@ -1,0 +1,89 @@
+"""The plot: error over current of every chip, with the limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")  # files only
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from host_tests.accuracy import conditions
+from host_tests.accuracy.run import Errors
+
+TICKS_MA = (4, 10, 20, *conditions.CURRENTS_MA)
+BLUE, ORANGE, RED, GREY = "#1f5fa8", "#d9730d", "#b3261e", "#555555"
+
+
+def draw(results: list[Errors], folder: Path) -> list[Path]:
+    """Writes `accuracy.png` and `accuracy.svg`; returns their paths."""
+    halves = [
+        (name, chosen)
+        for name, wanted in (("before calibration", False), ("after calibration", True))
+        if (chosen := [errors for errors in results if errors.calibrated is wanted])
+    ]
+    figure = Figure(figsize=(9, 4.2 * len(halves) + 0.9), layout="constrained")
+    figure.suptitle(
+        "Bijli, class-1-shaped DC test: error of the registered energy\n"
+        "INA219A at the datasheet's largest errors, "
+        f"{conditions.VOLTAGE_MV // 1000} V, Ib {conditions.BASIC_MA // 1000} A, 0.1 ohm",
+        fontsize=12,
+    )
+    panels = figure.subplots(len(halves), 1, squeeze=False)[:, 0]
+    for axes, (name, chosen) in zip(panels, halves, strict=True):
+        panel(axes, name, chosen)
+    panels[-1].set_xlabel("current, A")
+    paths = [folder / f"accuracy.{kind}" for kind in ("png", "svg")]
+    for path in paths:
+        figure.savefig(path, dpi=150)
+    return paths
+
+
+def panel(axes: Axes, name: str, results: list[Errors]) -> None:
+    """One half: a line for each chip."""
+    labelled = set()
+    for errors in results:
+        high = errors.corner.chip["shunt_offset_uv"][0] > 0
+        label = f"chips with a {'positive' if high else 'negative'} offset"
+        currents = sorted(errors.at_ma)
+        axes.plot(
+            [ma / 1000 for ma in currents],
+            [errors.at_ma[ma] for ma in currents],
+            color=BLUE if high else ORANGE,
+            linewidth=1.1,
+            alpha=0.85,
+            label=None if label in labelled else label,
+        )
+        labelled.add(label)
+    steps = [(ma, per_cent) for ma, per_cent in conditions.LIMITS]
+    xs, ys = [], []
+    for (ma, per_cent), (end_ma, _next) in zip(
+        steps, [*steps[1:], (conditions.MAXIMUM_MA, 0)], strict=True
+    ):
+        xs += [ma / 1000, end_ma / 1000]
+        ys += [per_cent, per_cent]
+    for sign in (1, -1):
+        axes.plot(
+            xs,
+            [sign * y for y in ys],
+            color=RED,
+            linewidth=2,
+            label="limits of IEC 62053-21, class 1" if sign > 0 else None,
+        )
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xticks([ma / 1000 for ma in TICKS_MA], [f"{ma / 1000:g}" for ma in TICKS_MA])
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(TICKS_MA[0] / 1000 * 0.93, TICKS_MA[-1] / 1000 * 1.07)
+    largest = max(
+        abs(error) for errors in results for ma, error in errors.at_ma.items() if ma >= 50
+    )
+    reach = 1.15 * max(largest, conditions.LIMITS[0][1])
+    axes.set_ylim(-reach, reach)
+    axes.set_title(name, loc="left", fontsize=11)
+    axes.set_ylabel("error, %")
+    axes.grid(alpha=0.25)
+    axes.legend(loc="upper right", fontsize=9)

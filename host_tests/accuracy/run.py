@@ -1,0 +1,189 @@
+"""Runs the tests of one chip on MicroPython and turns energies into errors."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from host_tests.accuracy import conditions
+from host_tests.accuracy.conditions import Corner
+from host_tests.bench.measure import ROOT, rom_image, run_script
+from host_tests.bench.sampling import emulator
+from host_tests.fakes.documents import meter_config
+
+SCRIPT = Path(__file__).parent / "vm" / "measure.py"
+DATA = ROOT.parent / "shared" / "data"
+TIMEOUT_S = 1_200
+POINT_S = 20  # a constant load and no noise: each second is as the first
+
+# What the household's 230 V and 35 A are to the sensor: 23 V and 2.8 A.
+HOUSEHOLD_RATIOS = {"voltage_ratio_x1000": 10_000, "current_ratio_x1000": 12_500}
+BENCH_RATIOS = {"voltage_ratio_x1000": 1_000, "current_ratio_x1000": 1_000}
+
+
+@dataclass
+class Amount:
+    """How much is done: the whole, or a short form for a test."""
+
+    currents_ma: tuple[int, ...]
+    no_load_s: int
+    starts: bool = True
+    replays: bool = True
+
+
+@dataclass(frozen=True)
+class Household:
+    """A recording, and its integral of voltage times current."""
+
+    name: str
+    path: Path
+    minutes: int
+    wh: Fraction
+
+
+@dataclass
+class Errors:
+    """What one chip's meter did, before or after its calibration. Errors in per cent."""
+
+    corner: Corner
+    calibrated: bool
+    at_ma: dict[int, float] = field(default_factory=dict)
+    first_wh_s: int | None = None
+    """-1: it did not come."""
+    no_load_mwh: float = 0.0
+    replays: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """kWh and error by recording."""
+
+
+class Bench:
+    """What all chips share; `folder` holds its files."""
+
+    def __init__(self, folder: Path, amount: Amount) -> None:
+        self._folder = folder
+        self._amount = amount
+        self._emulator = emulator(folder / "vm")
+        self._rom = rom_image(folder)
+        self.households = recordings() if amount.replays else []
+
+    def errors(self, corner: Corner) -> Errors:
+        """The whole of one chip, without calibration."""
+        amount = self._amount
+        errors = Errors(corner, False)
+        tests: list[tuple[Any, ...]] = [
+            ("constant", conditions.VOLTAGE_MV, ma, POINT_S) for ma in amount.currents_ma
+        ]
+        tests.append(("constant", conditions.NO_LOAD_MV, 0, amount.no_load_s))
+        if amount.starts:
+            limit_s = 3 * expected_first_wh_s()
+            tests.append(("starts", conditions.VOLTAGE_MV, conditions.STARTING_MA, limit_s))
+        results = self._measure(corner, BENCH_RATIOS, tests)
+        for ma, half_uj in zip(amount.currents_ma, results, strict=False):
+            true_half_uj = 2 * conditions.VOLTAGE_MV * ma * POINT_S
+            errors.at_ma[ma] = per_cent(Fraction(half_uj, true_half_uj))
+        errors.no_load_mwh = results[len(amount.currents_ma)] / 7_200_000
+        if amount.starts:
+            errors.first_wh_s = results[-1]
+        tests = [("replay", str(home.path), home.minutes) for home in self.households]
+        results = self._measure(corner, HOUSEHOLD_RATIOS, tests)
+        for home, half_uj in zip(self.households, results, strict=True):
+            wh = Fraction(half_uj, 7_200_000_000)
+            errors.replays[home.name] = (float(wh / 1000), per_cent(wh / home.wh))
+        return errors
+
+    def _measure(self, corner: Corner, ratios: dict[str, int], tests: list[Any]) -> list[int]:
+        if not tests:
+            return []
+        folder = self._folder / "-".join(corner.name.split()) / str(ratios["voltage_ratio_x1000"])
+        folder.mkdir(parents=True)
+        config = meter_config(
+            **ratios, basic_current_ma=conditions.BASIC_MA, opening_balance_mp=10**10
+        )
+        if ratios is HOUSEHOLD_RATIOS:
+            config["basic_current_ma"] *= ratios["current_ratio_x1000"] // 1000
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "plan.json").write_text(json.dumps({"chip": corner.chip, "tests": tests}))
+        found: list[int] = run_script(
+            str(SCRIPT),
+            self._emulator,
+            self._rom,
+            folder / "flash.bin",
+            folder / "config.json",
+            folder / "plan.json",
+            timeout_s=TIMEOUT_S,
+        )
+        return found
+
+
+def expected_first_wh_s() -> int:
+    """When a meter without error would show its first Wh at the starting current."""
+    return math.ceil(Fraction(3_600_000_000, conditions.VOLTAGE_MV * conditions.STARTING_MA))
+
+
+def per_cent(ratio: Fraction) -> float:
+    """Error in per cent of measured / true."""
+    return float((ratio - 1) * 100)
+
+
+def recordings() -> list[Household]:
+    """The recordings at hand; none where the folder is missing."""
+    return [_recording(path) for path in sorted(DATA.glob("household_*.csv"))]
+
+
+def _recording(path: Path) -> Household:
+    """A missing value or row counts as the one before, 230 V and 0 A at first: as the emulated
+    household does (boards/emulated/vm/emu/loads.py)."""
+    with path.open(newline="") as file:
+        rows = {int(row["minute"]): row for row in csv.DictReader(file)}
+    length = max(rows) + 1
+    volts, amperes, total = Fraction(230), Fraction(0), Fraction(0)
+    for minute in range(length):
+        row = rows.get(minute, {})
+        volts = _number(row.get("voltage_v"), volts)
+        amperes = _number(row.get("current_a"), amperes)
+        total += volts * amperes / 60
+    return Household(path.stem.removesuffix("_minutes"), path, length, total)
+
+
+def _number(text: str | None, missing: Fraction) -> Fraction:
+    try:
+        return Fraction(text or "")
+    except ValueError:
+        return missing
+
+
+def failures(errors: Errors, no_load_s: int) -> list[str]:
+    """The limits that a meter does not keep."""
+    found = [
+        f"{error:+.2f} % at {ma / 1000:g} A, allowed are {allowed:g} %"
+        for ma, error in errors.at_ma.items()
+        if (allowed := conditions.limit(ma)) is not None and abs(error) > allowed
+    ]
+    if errors.no_load_mwh:
+        found.append(f"{errors.no_load_mwh:.0f} mWh in {no_load_s} s without load")
+    first_s = errors.first_wh_s
+    if first_s is not None and not within_starting_time(first_s):
+        found.append(f"first Wh at the starting current after {first_s} s")
+    found += [
+        f"{name}: {error:+.2f} %, allowed are {conditions.REPLAY_LIMIT} %"
+        for name, (_kwh, error) in errors.replays.items()
+        if abs(error) > conditions.REPLAY_LIMIT
+    ]
+    return [f"{errors.corner.name}: {text}" for text in found]
+
+
+def within_starting_time(first_wh_s: int) -> bool:
+    """Does a meter that showed its first Wh then start, and not too early?"""
+    earliest_s, latest_s = starting_range_s()
+    return earliest_s <= first_wh_s <= latest_s
+
+
+def starting_range_s() -> tuple[int, int]:
+    """When the first Wh may come at the starting current."""
+    expected_s = expected_first_wh_s()
+    factor = conditions.STARTING_FACTOR
+    return int(expected_s / factor), int(expected_s * factor)
