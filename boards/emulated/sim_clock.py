@@ -10,7 +10,10 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+
+SIGN_OF_LIFE_S = 1.0  # of the wall clock; well below the conductor's cap
 
 
 class ClockGone(ConnectionError):
@@ -55,10 +58,20 @@ class Worker:
 class ConductedClock:
     """Participant `name` of the conductor at `address` (host, port).
 
+    While pieces of work end and others go on it says so now and then: who is busy for long because
+    there is much to do must not be taken for deaf. wall_s: the wall clock.
+
     Raises ClockGone if the conductor refuses (the name is taken), OSError if it is not there.
     """
 
-    def __init__(self, address: tuple[str, int], name: str) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        name: str,
+        wall_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wall_s = wall_s
+        self._said_s = wall_s()
         self._socket = socket.create_connection(address, timeout=10)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(None)
@@ -169,7 +182,11 @@ class ConductedClock:
 
     def _settle(self) -> None:
         """Say `idle` if it is so and has not been said."""
-        if self._gone is not None or self._idle_sent or not self._all_wait():
+        if self._gone is not None or self._idle_sent:
+            return
+        if not self._all_wait():
+            if self._wall_s() - self._said_s >= SIGN_OF_LIFE_S:
+                self._send(f"busy {self._last_id}")
             return
         untils = [w._until_ms for w in self._workers if w._until_ms is not None]
         until = str(min(untils)) if untils else "-"
@@ -192,6 +209,7 @@ class ConductedClock:
             raise ClockGone(self._gone)
 
     def _send(self, line: str) -> None:
+        self._said_s = self._wall_s()
         try:
             self._socket.sendall(line.encode() + b"\n")
         except OSError:

@@ -426,6 +426,32 @@ def test_busy_holds_time_for_foreign_work(conductor, line):
     clock.close()
 
 
+def test_who_is_busy_for_long_gives_signs_of_life():
+    wall_s = 0.0
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        box = []
+
+        def accept():
+            connection = server.accept()[0]
+            connection.sendall(f"now 0 {START_MS}\n".encode())
+            box.append(connection)
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        clock = ConductedClock(server.getsockname(), "gateway", lambda: wall_s)
+        thread.join()
+        with box[0] as connection, connection.makefile("rb") as lines:
+            assert lines.readline() == b"join gateway\n"
+            with clock.busy():
+                with clock.busy():
+                    wall_s = 0.9
+                with clock.busy():  # a piece of work that ends while another goes on
+                    wall_s = 1.5
+            assert lines.readline() == b"busy 0\n"
+            assert lines.readline() == b"idle 1 - 0\n"
+            clock.close()
+
+
 def test_a_second_clock_of_the_same_name_is_refused(conductor):
     clock = ConductedClock(conductor.address, "gateway")
     with pytest.raises(ClockGone, match="gateway takes part already"):
