@@ -85,9 +85,8 @@ def sample():
 
 
 def registered_half_uj():
-    energy = meter.energy
-    half_mj = energy.import_wh * HALF_MJ_PER_WH + energy.remainder_half_mj
-    return half_mj * 1000 + energy.remainder_half_uj
+    count = meter.energy.imported
+    return (count.wh * HALF_MJ_PER_WH + count.half_mj) * 1000 + count.half_uj
 
 
 def constant(voltage_mv, current_ma, length_s):
