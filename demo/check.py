@@ -265,7 +265,7 @@ class Check:
 
     def judge_energy(self) -> None:
         """The register against the integral of voltage times current over the supplied time."""
-        counted_wh = self.of_type("block")[-1]["import_wh"]
+        counted_wh = self.of_type("load")[-1]["import_wh"]
         path = recording()
         load: reference.Load | reference.Recording
         if path is not None:

@@ -22,28 +22,27 @@ from firmware.credit import tariff as tariffs
 from firmware.credit.account import Account
 from firmware.link import codec
 from firmware.metering.energy import EnergyRegister
-from firmware.metering.profile import Block
 from firmware.metering.scale import bus_gain, shunt_gain
 from firmware.orders import Orders
+from firmware.profiles import Profiles
 from firmware.relay import rules
 from firmware.storage import floors
 from firmware.storage.errors import StorageError
 from firmware.storage.floors import Floors
 
-# import_wh, its half mJ, grace_left_s, utc_s, export_wh, its half mJ (0.1.0 had the first four)
-CHECKPOINT_FORMAT = "<QIiIQI"
+# import_wh, its half mJ, grace_left_s, utc_s, export_wh, its half mJ, the running interval's
+# supply_s and over_load_s (0.1.0 had the first four)
+CHECKPOINT_FORMAT = "<QIiIQIII"
 
 _CHECKPOINT_WH = const(10)
 _CHECKPOINT_MAX_MS = const(900000)
 _CHECKPOINT_MIN_MS = const(10000)
-_BLOCK_S = const(1800)
 _SENSOR_FAULT_MS = const(5000)
 _CONTACT_RETRY_MS = const(60000)
 _TIME_STEP_MAX_S = const(86400)
 _RETRY_MS = const(60000)
 _ENOMEM = const(12)
 _NO_MEMORY_MAX_MS = const(600000)  # then a restart makes the heap whole again
-_HELD_BLOCKS_MAX = const(8)
 # Events that only tell: so many at once, then one each so often. A loose plug must not fill a log.
 _NOTES_MAX = const(300)
 _NOTE_MS = const(900000)
@@ -77,7 +76,7 @@ class Meter:
             config.creep_ua(),
             config.export_counts,
         )
-        self.block = Block()
+        self.profiles = Profiles(self)
         self._gap_limit_ms = max(2000, 2 * config.sample_period_ms)
         self._credit_state = rules.IN_CREDIT
         self._grace_left_s = config.grace_s
@@ -96,7 +95,6 @@ class Meter:
         self._retry_up_ms = 0
         self._refusal_told = False
         self._trying = False
-        self._lost_blocks = 0
         self._floors_behind = False
         self._applying = False  # a record is on flash and not yet in the state
         self._closed_early = False  # for a recharge on flash, before its own record is
@@ -105,9 +103,6 @@ class Meter:
         self.credentials = Credentials(config, slots, nvs, self._note)
         self.last_utc_s = 0
         self._closed_minute = 0
-        self._block_start_utc_s = 0
-        self._block_start_wh = 0
-        self._again_utc_s = 0  # half hour that the clock goes through for a second time; 0: none
         self._month_wh = 0  # register at the end of a month whose period waits to be closed
         self._time_refused = False
         self._committed_wh = 0
@@ -146,11 +141,10 @@ class Meter:
     def raise_registers(self, wh, export_wh):
         """The registers are at least `wh` and `export_wh`, as a second place knows."""
         energy = self.energy
-        if wh > energy.import_wh:
-            energy.imported.restore(wh, 0)
-            self._block_start_wh = wh
-        if export_wh > energy.export_wh:
-            energy.exported.restore(export_wh, 0)
+        if wh > energy.import_wh or export_wh > energy.export_wh:
+            energy.imported.raise_to(wh)
+            energy.exported.raise_to(export_wh)
+            self.profiles.start_anew()
         self._committed_export_wh = energy.export_wh
 
     def keep_supplied(self):
@@ -174,6 +168,7 @@ class Meter:
         self._floors_behind = False
 
     def _state(self):
+        block_start_utc_s, block_start_wh = self.profiles.start_state()
         return {
             "account": self.account.state(),
             "credit_state": self._credit_state,
@@ -187,8 +182,9 @@ class Meter:
             "highest": self.orders.highest,
             "last_order": self.orders.last,
             "last_utc_s": self.last_utc_s,
-            "block_start_utc_s": self._block_start_utc_s,
-            "block_start_wh": self._block_start_wh,
+            "block_start_utc_s": block_start_utc_s,
+            "block_start_wh": block_start_wh,
+            "profiles": self.profiles.state(),
             "import_wh": self.energy.import_wh,
             "remainder_half_mj": self.energy.imported.half_mj,
             "export_wh": self.energy.export_wh,
@@ -209,19 +205,21 @@ class Meter:
         self.orders.highest = state["highest"]
         self.orders.last = state.get("last_order")
         self.last_utc_s = state["last_utc_s"]
-        self._block_start_utc_s = state["block_start_utc_s"]
-        self._block_start_wh = state["block_start_wh"]
+        self.profiles.restore(
+            state["block_start_utc_s"], state["block_start_wh"], state.get("profiles")
+        )
         self.energy.imported.restore(state["import_wh"], state["remainder_half_mj"])
         self.energy.exported.restore(state.get("export_wh", 0), state.get("export_half_mj", 0))
 
     def take_checkpoint(self, checkpoint):
-        import_wh, half_mj, grace_left_s, utc_s, export_wh, export_half_mj = checkpoint
+        import_wh, half_mj, grace_left_s, utc_s, export_wh, export_half_mj = checkpoint[:6]
         if import_wh >= self.energy.import_wh:
             self.energy.imported.restore(import_wh, half_mj)
         if export_wh >= self.energy.export_wh:
             self.energy.exported.restore(export_wh, export_half_mj)
         self._grace_left_s = grace_left_s
         self.last_utc_s = max(self.last_utc_s, utc_s)
+        self.profiles.block.restore(*checkpoint[6:])
 
     # --- records ---------------------------------------------------------------------------
 
@@ -249,11 +247,8 @@ class Meter:
         fields["type"] = kind
         fields["utc_s"] = utc_s or 0
         fields["time_valid"] = 0 if utc_s is None else 1
-        block = self._block_start_utc_s, self._block_start_wh
-        self.apply(fields)
+        self.apply(fields, held)
         self._applying = False
-        if held:  # a later block has begun since
-            self._block_start_utc_s, self._block_start_wh = block
         # The record is on flash: what follows from it is done; only the answer waits.
         self.attempt(self.keep_floors)
         self._log_record(fields)
@@ -275,8 +270,9 @@ class Meter:
             pass
         self._log(line)
 
-    def apply(self, record):
-        """What a record means for the state: live after it is written, and at recovery."""
+    def apply(self, record, held=False):
+        """What a record means for the state: live after it is written, and at recovery. held: the
+        profiles took it when it was made."""
         kind = record["type"]
         self.account.apply(record)
         self._balance_key = None
@@ -284,8 +280,7 @@ class Meter:
             self.last_utc_s = record["utc_s"]
         # Every record with a register has persisted that register.
         wh = record.get("import_wh", 0)
-        if wh > self.energy.import_wh:
-            self.energy.imported.restore(wh, 0)
+        self.energy.imported.raise_to(wh)
         if wh > self._committed_wh:
             self._committed_wh = wh
         self.orders.apply(record)
@@ -300,12 +295,10 @@ class Meter:
             self._set(record["document"])
         elif kind == "resync":
             self.service = ""
-            self._block_start_wh = wh
-        elif kind == "block":
-            self._block_start_utc_s = record["start_utc_s"] + record["length_s"]
-            self._block_start_wh = record["import_wh"]
         elif kind == "event":
             self._apply_event(record["code"], record["detail"])
+        if not held:
+            self.profiles.apply(record)
 
     def _set(self, settings):
         """Takes settings that an order made."""
@@ -401,6 +394,8 @@ class Meter:
                 self.last_utc_s,
                 exported.wh,
                 exported.half_mj,
+                self.profiles.block.supply_s,
+                self.profiles.block.over_load_s,
             )
         )
         self._checkpointed()
@@ -444,6 +439,10 @@ class Meter:
         elif no_memory and up_ms - self._refused_up_ms > _NO_MEMORY_MAX_MS:
             raise error
 
+    def is_writable(self):
+        """False while the flash refuses: then only what must not wait tries it."""
+        return self._refused is None
+
     def _must_be_writable(self):
         if self._applying:
             raise RuntimeError("a record on flash is not in the state")  # a restart puts it there
@@ -457,11 +456,11 @@ class Meter:
         try:
             if self.attempt(self._write_again):
                 up_s = (self.clock.up_ms() - self._refused_up_ms) // 1000
-                self.log("flash takes writes again after %d s, lost %d blocks" % (
-                    up_s, self._lost_blocks
+                self.log("flash takes writes again after %d s, lost %d records of the profiles" % (
+                    up_s, self.profiles.lost
                 ))  # fmt: skip
                 self._refused = None
-                self._lost_blocks = 0
+                self.profiles.lost = 0
         finally:
             self._trying = False
 
@@ -491,17 +490,6 @@ class Meter:
                 if done or self.journal.last_seq != seq:
                     self.queue.pop(0)
 
-    def _hold_block(self, fields):
-        """Keeps a block in memory; the oldest is lost when there are too many."""
-        held = [entry for entry in self.queue if entry[1][:1] == ("block",)]
-        if len(held) >= _HELD_BLOCKS_MAX:
-            self.queue.remove(held[0])
-            self._lost_blocks += 1
-        fields["import_wh"] = self.energy.import_wh
-        self.queue.append((self.append, ("block", fields, self.last_utc_s, self.clock.up_s())))
-        self._block_start_utc_s = fields["start_utc_s"] + fields["length_s"]
-        self._block_start_wh = fields["import_wh"]
-
     # --- samples ---------------------------------------------------------------------------
 
     def sample(self, bus_raw, shunt_raw, dt_ms):
@@ -512,7 +500,7 @@ class Meter:
             self._tell()
             dt_ms = 0
         energy.add(bus_raw, shunt_raw, dt_ms)
-        self.block.add(energy.voltage_mv, energy.current_ua, energy.power_mw, dt_ms)
+        self.profiles.block.add(energy.voltage_mv, energy.current_ua, energy.power_mw, dt_ms)
         self._sensor_failed_ms = 0
         if self._sensor_fault:
             self._sensor_fault = 0
@@ -546,13 +534,14 @@ class Meter:
             self._must_be_writable()
         if self._refused is not None and self.clock.up_ms() >= self._retry_up_ms:
             self._try_flash()
+        self.profiles.block.supplied(dt_ms)
         utc_s = self.clock.utc_s()
         if utc_s is not None:
             self.last_utc_s = utc_s
-            # Blocks and periods begin with a minute; in between there is nothing to close.
+            # Profiles and periods begin with a minute; in between there is nothing to close.
             minute = utc_s // 60
             if minute != self._closed_minute:
-                closed = self.attempt(self._close_block, utc_s)
+                closed = self.attempt(self.profiles.close, utc_s)
                 if self.attempt(self._close_period, utc_s) and closed:
                     self._closed_minute = minute
         self._run_grace(utc_s, dt_ms)
@@ -576,47 +565,6 @@ class Meter:
             self._balance_mp = self.account.balance_mp(wh)
             self._balance_key = wh
         return self._balance_mp
-
-    def _close_block(self, utc_s):
-        start_utc_s = utc_s - utc_s % _BLOCK_S
-        ahead_s = self._block_start_utc_s - start_utc_s
-        if self._block_start_utc_s == 0:
-            self._block_start_utc_s = start_utc_s
-        elif ahead_s > _TIME_STEP_MAX_S:  # the time before was wrong
-            self._again_utc_s = 0
-            self._write_block(0)
-            self._block_start_utc_s = start_utc_s
-            self.snapshot()
-        elif ahead_s >= 0:
-            if start_utc_s != self._again_utc_s:
-                # Blocks never overlap: until the clock has caught up they have no length.
-                if self._again_utc_s:
-                    self._write_block(0)
-                self._again_utc_s = start_utc_s if ahead_s else 0
-        else:
-            self._again_utc_s = 0
-            self._write_block(_BLOCK_S)
-            if start_utc_s > self._block_start_utc_s:
-                # Intervals without supply have no record: the next restart must not fill them.
-                self._block_start_utc_s = start_utc_s
-                self.snapshot()
-
-    def _write_block(self, length_s):
-        block = self.block
-        fields = {
-            "start_utc_s": self._block_start_utc_s,
-            "length_s": length_s,
-            "energy_wh": self.energy.import_wh - self._block_start_wh,
-            "voltage_mv": block.voltage_mv(),
-            "current_ma": block.current_ma(),
-            "power_max_w": block.power_max_w,
-            "supply_s": min(_BLOCK_S, block.supply_ms // 1000),
-        }
-        if self._refused is None:
-            self.append("block", fields)
-        else:
-            self._hold_block(fields)
-        block.clear()
 
     def _close_period(self, utc_s):
         account = self.account
@@ -838,7 +786,7 @@ class Meter:
         account = self.account
         tariff = account.tariff or self.first_tariff
         state, contact, reason = rules.CONTROL[(self._credit_state == rules.CUT, self.ordered_off)]
-        return {
+        live = {
             "v": codec.VERSION,
             "store": self.journal.store_id,
             "boot": self.journal.boot,
@@ -866,6 +814,8 @@ class Meter:
             "firmware": VERSION,
             "service": self._service_word(),
         }
+        live.update(self.profiles.live())
+        return live
 
     def _service_word(self):
         return self.service or ("storage" if self._refused is not None else "")

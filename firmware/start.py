@@ -23,6 +23,8 @@ def start(meter, cause, rtc_utc_s, fault, written, told):
     missing = _take_floors(meter)
     if rtc_utc_s is not None and _is_credible(meter, rtc_utc_s):
         meter.clock.set_utc_ms(rtc_utc_s * 1000)
+    else:
+        meter.profiles.undated = True
     told_lost = meter.service
     if missing:
         meter.service = LEDGER_LOST

@@ -20,7 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from firmware.core.records import LEDGER_LOST
+from firmware.core.records import LEDGER_LOST, PROFILES
 from gateway import auth, kinds, models, orders, tables, words
 from gateway.audit import Audit
 from gateway.clock import Clock, pause_for_eyes
@@ -259,7 +259,7 @@ def _meters(parts: Parts) -> APIRouter:
             table.c.meter == meter,
             table.c.at_utc_s >= since,
             table.c.at_utc_s < until,
-            table.c.type.in_(kinds) if kinds else table.c.type != "block",
+            table.c.type.in_(kinds) if kinds else table.c.type.not_in(PROFILES),
         ]
         with parts.store.reading() as connection:
             rows = connection.execute(
@@ -285,10 +285,32 @@ def _meters(parts: Parts) -> APIRouter:
         until: models.Until = models.UTC_S_MAX,
         limit: models.Limit = 100,
     ) -> list[dict[str, Any]]:
-        """Records of type `block`, docs/SPEC.md section 2.1."""
-        return records(meter, ["block"], since, until, limit)
+        """Records of type `load`, docs/SPEC.md section 9, and of the older type `block`."""
+        return records(meter, ["load", "block"], since, until, limit)
 
-    @router.get("/{meter}/events", summary="Everything but the load profile, the newest first")
+    @router.get("/{meter}/days", summary="Daily profile, the newest first")
+    def days(
+        meter: str,
+        since: models.Since = 0,
+        until: models.Until = models.UTC_S_MAX,
+        limit: models.Limit = 100,
+    ) -> list[dict[str, Any]]:
+        """Records of type `day`, docs/SPEC.md section 9: the registers of each midnight, supply
+        minutes, maximum demand, minutes over the sanctioned load and cost of the day."""
+        return records(meter, ["day"], since, until, limit)
+
+    @router.get("/{meter}/billing", summary="Billing profile, the newest month first")
+    def billing(
+        meter: str,
+        since: models.Since = 0,
+        until: models.Until = models.UTC_S_MAX,
+        limit: models.Limit = 100,
+    ) -> list[dict[str, Any]]:
+        """Records of type `billing`, docs/SPEC.md section 9: the maximum demand of each month with
+        its time, registers, supply minutes and power failures."""
+        return records(meter, ["billing"], since, until, limit)
+
+    @router.get("/{meter}/events", summary="Everything but the profiles, the newest first")
     def events(
         meter: str,
         since: models.Since = 0,

@@ -175,6 +175,10 @@ def show_meter(
         ("power", _number(live.get("power_mw"), 1000, 1) + " W"),
         ("register", _number(live.get("import_wh"), 1000, 3) + " kWh"),
         ("export", _number(live.get("export_wh"), 1000, 3) + " kWh"),
+        ("demand", _number(live.get("demand_w"), 1, 0) + " W in this interval"),
+        ("maximum demand", _demand(live, offset_s) + " of the month"),
+        ("supply today", _number(live.get("supply_min"), 60, 1) + " h"),
+        ("power failures", str(live.get("power_failures", "-"))),
         ("service", live.get("service_words") or "-"),
         (
             "tariff",
@@ -212,6 +216,10 @@ def show_meter(
         console.print("\norders", style="bold")
     for entry in orders:
         console.print(f"  {words.order(entry)}: {entry['state']} {entry['id']}", highlight=False)
+    days = client.ask("GET", f"/api/meters/{meter_id}/days", params={"limit": 7})
+    if days:
+        console.print("\ndays", style="bold")
+        console.print(_days(days, offset_s))
     events = client.ask("GET", f"/api/meters/{meter_id}/events", params={"limit": 10})
     if events:
         console.print("\nevents", style="bold")
@@ -221,6 +229,23 @@ def show_meter(
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _days(days: list[dict[str, Any]], utc_offset_s: int) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("  FROM")
+    for name in ("Wh", "COST ₹", "SUPPLY min", "OVER LOAD min", "MAXIMUM DEMAND"):
+        table.add_column(name, justify="right")
+    for day in days:
+        table.add_row(
+            "  " + moment(day["start_utc_s"] * 1000, utc_offset_s),
+            str(day["energy_wh"]),
+            words.rupees(day["cost_mp"]),
+            str(day["supply_min"]),
+            str(day["over_load_min"]),
+            _demand(day, utc_offset_s),
+        )
+    return table
 
 
 @meter.command("resync")
@@ -337,6 +362,14 @@ def _say(view: dict[str, Any]) -> None:
     if view["code"]:
         text += f" ({view['code']})"
     typer.echo(text)
+
+
+def _demand(values: dict[str, Any], utc_offset_s: int) -> str:
+    """A maximum demand and when it was, of `live` or of a day: 3120 W at 2026-01-05 13:30:00."""
+    if not values.get("demand_max_w"):
+        return "-"
+    when = moment(values["demand_max_utc_s"] * 1000, utc_offset_s)
+    return f"{values['demand_max_w']} W at {when}"
 
 
 def _number(value: int | None, divisor: int, decimals: int) -> str:

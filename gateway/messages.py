@@ -71,6 +71,11 @@ class Live(Struct):
     service: Literal["", "ledger_lost", "storage"] = ""
     export_wh: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     uncommitted_export_wh: U32 = 0
+    demand_w: U32 = 0
+    demand_max_w: U32 = 0
+    demand_max_utc_s: U32 = 0
+    supply_min: U32 = 0
+    power_failures: U32 = 0
 
 
 class Answer(Struct):

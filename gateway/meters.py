@@ -51,6 +51,7 @@ SETTINGS = (
     "basic_current_ma",
     "sample_period_ms",
     "live_period_s",
+    "block_min",
 )
 RULES = ("low_credit_mp", "grace_s", "window_start_min", "window_end_min")
 
@@ -326,6 +327,7 @@ class Meters:
                 **({"ca": self._broker_ca} if self._broker_ca else {}),
             },
             "opening_balance_mp": asked.opening_balance_mp,
+            "sanctioned_load_w": asked.sanctioned_load_w,
             "tariff": asked.tariff,
             "rules": asked.rules,
             **asked.settings,

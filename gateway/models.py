@@ -119,6 +119,7 @@ class NewMeter(Strict):
     basic_current_ma: int | None = Field(None, description="Basic current Ib in mA")
     sample_period_ms: int | None = Field(None, description="Sampling period in ms")
     live_period_s: int | None = Field(None, description="Period of live values in s")
+    block_min: int | None = Field(None, description="Interval of load profile and demand in min")
     rules: dict[str, int] = Field(
         default_factory=dict,
         description="Any of low_credit_mp, grace_s, window_start_min, window_end_min",

@@ -2,6 +2,7 @@
 
 from firmware.console.text import fixed, rupees
 from firmware.core import civil, events
+from firmware.core.records import PROFILES
 
 WORDS = {
     events.POWER_RESTORED: "power restored",
@@ -70,14 +71,8 @@ def record_line(record, utc_offset_s):
         return "boot cause=%s firmware=%s" % (record["cause"], record["firmware"]) + _standing(
             record
         )
-    if kind == "block":
-        line = "block %s %d Wh" % (
-            civil.text(record["start_utc_s"], utc_offset_s),
-            record["energy_wh"],
-        )
-        if record["supply_s"]:  # 0: a power failure took what was counted
-            line += " in %d s" % record["supply_s"]
-        return line + _standing(record)
+    if kind in PROFILES:
+        return _profile(record, utc_offset_s) + _standing(record)
     if kind == "credit":
         return "credit %s %s id=%s" % (
             record["kind"],
@@ -118,6 +113,23 @@ def record_line(record, utc_offset_s):
     if kind == "fault":
         return "fault %s at %s" % (record["kind"], record["place"])
     return "order %s %s: %s" % (record["kind"], record["id"], record["result"])
+
+
+def _profile(record, utc_offset_s):
+    line = "%s %s" % (record["type"], civil.text(record["start_utc_s"], utc_offset_s))
+    if "end_utc_s" in record:
+        line += " to " + civil.text(record["end_utc_s"], utc_offset_s)
+    line += " %d Wh" % record["energy_wh"]
+    if "supply_min" in record:
+        line += " in %d min" % record["supply_min"]
+    elif record["supply_s"]:  # 0: a power failure took what was counted
+        line += " in %d s" % record["supply_s"]
+    if record.get("demand_max_w"):
+        line += " max %d W at %s" % (
+            record["demand_max_w"],
+            civil.text(record["demand_max_utc_s"], utc_offset_s),
+        )
+    return line
 
 
 def _standing(record):

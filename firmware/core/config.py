@@ -18,7 +18,11 @@ _RULES = (
 
 _LIVE_PERIOD = ("live_period_s", 60, 1, 86400)
 
-_METERING = (("creep_ppm", 2000, 0, 3500),)
+_METERING = (
+    ("creep_ppm", 2000, 0, 3500),
+    ("block_min", 30, 15, 30),
+    ("sanctioned_load_w", 0, 0, 100000),
+)
 
 SETTINGS = _RULES + (_LIVE_PERIOD,) + _METERING
 """What an order may set: (name, default, lowest, highest)."""
@@ -81,6 +85,12 @@ def check_window(start_min, end_min):
         raise ConfigError("window_end_min", "must be above window_start_min")
 
 
+def check_block_min(block_min):
+    """ConfigError unless it is 15 or 30; None: not known."""
+    if block_min not in (None, 15, 30):
+        raise ConfigError("block_min", "must be 15 or 30")
+
+
 def _text(values, field, longest, shortest=1, default=None):
     value = values.get(field, default)
     if not isinstance(value, str) or not shortest <= len(value) <= longest:
@@ -140,6 +150,7 @@ class Config:
         for field, default, low, high in _RULES:
             setattr(self, field, integer(rules, field, default, low, high))
         check_window(self.window_start_min, self.window_end_min)
+        check_block_min(self.block_min)
         self.tariff = section(values, "tariff")
 
     def creep_ua(self):

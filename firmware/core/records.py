@@ -29,6 +29,17 @@ RESULTS = (
 
 _REGISTERS = (("import_wh", "i64"), ("balance_mp", "i64"))
 
+_SPAN = (
+    ("start_utc_s", "u32"),
+    ("end_utc_s", "u32"),
+    ("energy_wh", "u32"),
+    ("energy_export_wh", "u32"),
+    ("export_wh", "i64"),
+    ("supply_min", "u32"),
+    ("demand_max_w", "i32"),
+    ("demand_max_utc_s", "u32"),
+)
+
 RECORDS = {
     "boot": (1, (("cause", CAUSES), ("firmware", "text"), ("off_s", "i32")) + _REGISTERS),
     "event": (
@@ -90,7 +101,33 @@ RECORDS = {
         13,
         (("kind", "text"), ("place", "text"), ("at_up_s", "u32"), ("at_utc_s", "u32")) + _REGISTERS,
     ),
+    "load": (
+        15,
+        (
+            ("start_utc_s", "u32"),
+            ("length_s", "u16"),
+            ("energy_wh", "u32"),
+            ("energy_export_wh", "u32"),
+            ("voltage_mv", "i32"),
+            ("voltage_min_mv", "i32"),
+            ("voltage_max_mv", "i32"),
+            ("current_ma", "i32"),
+            ("current_min_ma", "i32"),
+            ("current_max_ma", "i32"),
+            ("supply_s", "u32"),
+            ("over_load_s", "u32"),
+        )
+        + _REGISTERS,
+    ),
+    "day": (
+        16,
+        _SPAN + (("over_load_min", "u32"), ("cost_mp", "i64")) + _REGISTERS,
+    ),
+    "billing": (17, _SPAN + (("power_failures", "u32"),) + _REGISTERS),
 }
+
+PROFILES = ("block", "load", "day", "billing")
+"""Types of the profiles: values by the calendar, no news."""
 
 LEDGER = (
     "credit",

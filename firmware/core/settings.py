@@ -4,7 +4,15 @@ Shared with the gateway. docs/SPEC.md sections 2.7 and 6. Tests: host_tests/unit
 host_tests/unit/test_credentials.py.
 """
 
-from firmware.core.config import SETTINGS, ConfigError, check_link, check_window, integer, section
+from firmware.core.config import (
+    SETTINGS,
+    ConfigError,
+    check_block_min,
+    check_link,
+    check_window,
+    integer,
+    section,
+)
 
 MEMBERS = (
     ("wifi", ("ssid", "password")),
@@ -32,6 +40,7 @@ def check_settings(document, present=None):
     start = document.get("window_start_min", getattr(present, "window_start_min", None))
     end = document.get("window_end_min", getattr(present, "window_end_min", None))
     check_window(start, end)
+    check_block_min(document.get("block_min"))
     return document
 
 

@@ -115,4 +115,8 @@ class Account:
 
     def balance_mp(self, import_wh):
         """The balance at a register of `import_wh`."""
-        return self.credits_mp - self.closed_mp - self.open_charge_mp(import_wh)
+        return self.credits_mp - self.charges_mp(import_wh)
+
+    def charges_mp(self, import_wh):
+        """All charges so far, at a register of `import_wh`."""
+        return self.closed_mp + self.open_charge_mp(import_wh)

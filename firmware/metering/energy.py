@@ -25,6 +25,11 @@ class Count:
         self.half_mj = half_mj
         self.half_uj = 0
 
+    def raise_to(self, wh):
+        """The register is at least `wh`, as somebody knows."""
+        if wh > self.wh:
+            self.restore(wh, 0)
+
 
 class EnergyRegister:
     """The registers `imported` and `exported` of a meter, and the values of its last sample.

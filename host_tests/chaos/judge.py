@@ -192,7 +192,7 @@ def judge_ledger(meter, records):
             start_wh = wh
             (slab,) = record["document"]["lines"][0]["slabs"]
             price = slab["rate_mp_per_kwh"] // 1000
-        elif kind == "block":
+        elif kind in ("block", "load"):
             blocks_wh += record["energy_wh"]
             if blocks_wh != record["import_wh"]:
                 found.append(

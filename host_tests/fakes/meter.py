@@ -16,6 +16,23 @@ from firmware.credit.account import Account
 from firmware.link import codec
 
 TIMEOUT_S = 20
+DAY = {"over_load_min": 12, "cost_mp": 665000}
+
+
+def span(start_utc_s, length_s, energy_wh, changes, **more):
+    """What a day and a month have in common."""
+    return {
+        "start_utc_s": start_utc_s,
+        "end_utc_s": start_utc_s + length_s,
+        "energy_wh": energy_wh,
+        "energy_export_wh": 0,
+        "export_wh": 0,
+        "supply_min": length_s // 60 - 90,
+        "demand_max_w": 3120,
+        "demand_max_utc_s": start_utc_s + 43200,
+        **more,
+        **changes,
+    }
 
 
 class FakeMeter:
@@ -148,7 +165,7 @@ class FakeMeter:
         self.record("tariff", document=self.config["tariff"])
 
     def block(self, energy_wh):
-        """One load-profile interval."""
+        """One load-profile interval, as firmware 0.1.0 wrote it."""
         self.import_wh += energy_wh
         self.utc_s += 1800
         return self.record(
@@ -161,6 +178,35 @@ class FakeMeter:
             power_max_w=300,
             supply_s=1800,
         )
+
+    def load(self, energy_wh):
+        """One load-profile interval."""
+        self.import_wh += energy_wh
+        self.utc_s += 1800
+        return self.record(
+            "load",
+            start_utc_s=self.utc_s - 1800,
+            length_s=1800,
+            energy_wh=energy_wh,
+            energy_export_wh=0,
+            voltage_mv=230000,
+            voltage_min_mv=228000,
+            voltage_max_mv=233000,
+            current_ma=1000,
+            current_min_ma=0,
+            current_max_ma=4000,
+            supply_s=1800,
+            over_load_s=60,
+        )
+
+    def day(self, start_utc_s, energy_wh, **changes):
+        """One day that ends at the present register."""
+        return self.record("day", **span(start_utc_s, 86400, energy_wh, changes, **DAY))
+
+    def billing(self, start_utc_s, days, energy_wh, **changes):
+        """One month that ends at the present register."""
+        more = {"power_failures": 7}
+        return self.record("billing", **span(start_utc_s, days * 86400, energy_wh, changes, **more))
 
     def event(self, code, detail=0):
         return self.record("event", code=code, detail=detail, voltage_mv=230000, current_ma=0)

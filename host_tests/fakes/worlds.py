@@ -228,7 +228,7 @@ class Story:
                 # The very first record is older than the tariff and the opening credit.
                 assert record["balance_mp"] == credits_mp - PRICE_MP_PER_WH * register_wh, record
         assert sorted(seen) == sorted((id_, amount * RUPEE_MP) for id_, amount in recharges.items())
-        blocks = [record for record in records if record["type"] == "block"]
+        blocks = [record for record in records if record["type"] == "load"]
         if blocks:
             assert sum(block["energy_wh"] for block in blocks) == blocks[-1]["import_wh"]
 

@@ -35,6 +35,7 @@ def test_provisioning_document_is_what_the_firmware_takes_and_is_given_once(benc
     )
     checked = Config(document)
     assert (checked.live_period_s, checked.low_credit_mp, checked.grace_s) == (5, 1, 86400)
+    assert (checked.block_min, checked.sanctioned_load_w) == (30, 3000)
     made_utc_ms = bench.get("/api/meters/JH-0001")["created_utc_ms"]
     assert document["made_utc_s"] == made_utc_ms // 1000
     assert set(document) == {
@@ -50,6 +51,8 @@ def test_provisioning_document_is_what_the_firmware_takes_and_is_given_once(benc
         "basic_current_ma",
         "sample_period_ms",
         "live_period_s",
+        "block_min",
+        "sanctioned_load_w",
         "opening_balance_mp",
         "tariff",
         "rules",
@@ -72,6 +75,7 @@ def test_provisioning_document_is_what_the_firmware_takes_and_is_given_once(benc
         ({"sanctioned_load_w": 99}, "sanctioned_load_w", "from 100 to 100000"),
         ({"sanctioned_load_w": 1.5}, "sanctioned_load_w", "from 100 to 100000"),
         ({"sanctioned_load_w": True}, "sanctioned_load_w", "from 100 to 100000"),
+        ({"block_min": 20}, "block_min", "15 or 30"),
         ({"opening_balance_mp": 10**11}, "opening_balance_mp", "to 10000000000"),
         ({"tariff": {**TARIFF, "version": 0}}, "tariff.version", "from 1 to 65535"),
         ({"tariff": {**TARIFF, "lines": []}}, "tariff.lines", "exactly one line"),
@@ -195,12 +199,34 @@ def test_bad_queries_name_the_field(bench, query, field):
 def test_readings_by_time(bench):
     meter = bench.meter()
     start_s = meter.utc_s
-    for _ in range(4):
-        meter.block(100)
+    meter.block(100)
+    meter.block(100)  # as an older firmware wrote it
+    meter.load(100)
+    meter.load(100)
     meter.flush()
     found = bench.get("/api/meters/JH-0001/readings", since=start_s + 3600, until=start_s + 7200)
     assert [reading["utc_s"] for reading in found] == [start_s + 5400, start_s + 3600]
     assert len(bench.get("/api/meters/JH-0001/readings", limit=1)) == 1
+
+
+def test_days_and_months_are_profiles_and_no_events(bench):
+    meter = bench.meter()
+    start_s = 1_767_551_400
+    for number in range(3):
+        meter.load(1000)
+        meter.utc_s = start_s + (number + 1) * 86400
+        meter.day(start_s + number * 86400, 1000)
+    meter.billing(start_s - 4 * 86400, 31, 3000)
+    meter.flush()
+    days = bench.get("/api/meters/JH-0001/days", since=start_s, until=start_s + 2 * 86400 + 1)
+    assert [(day["end_utc_s"], day["import_wh"]) for day in days] == [
+        (start_s + 2 * 86400, 2000),
+        (start_s + 86400, 1000),
+    ]
+    (month,) = bench.get("/api/meters/JH-0001/billing")
+    assert (month["demand_max_w"], month["power_failures"]) == (3120, 7)
+    kinds = {event["type"] for event in bench.get("/api/meters/JH-0001/events")}
+    assert not kinds & {"load", "day", "billing"}
 
 
 def test_body_that_is_no_json(bench):

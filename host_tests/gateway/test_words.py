@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firmware.core import events
-from firmware.core.records import CAUSES, CREDIT_KINDS, REASONS, RECORDS, RESULTS, STATES
+from firmware.core.records import CAUSES, CREDIT_KINDS, PROFILES, REASONS, RECORDS, RESULTS, STATES
 from gateway import words
 from gateway.errors import FieldError
 
@@ -65,8 +65,9 @@ def test_every_word_of_the_wire_has_words():
     for code in codes:
         assert words.describe({"type": "event", "code": code, "detail": 1}) != f"event {code} (1)"
     for kind, (_code, members) in RECORDS.items():
-        if kind not in ("block", "event", "boot", "credit", "relay"):
+        if kind not in (*PROFILES, "event", "boot", "credit", "relay"):
             record = {name: {} if form == "json" else 1 for name, form in members}
             assert words.describe({**record, "type": kind}), kind
     assert words.describe({"type": "event", "code": 64000, "detail": 7}) == "event 64000 (7)"
-    assert words.describe({"type": "block"}) == ""
+    for kind in PROFILES:
+        assert words.describe({"type": kind}) == ""

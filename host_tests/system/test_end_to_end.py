@@ -97,7 +97,7 @@ def test_two_days_without_wifi(story):
     truth_mj = story.board.look()["energy_mj"]
     records = story.judge({})
     assert len(records) >= stored + 96
-    blocks = of(records, "block")
+    blocks = of(records, "load")
     starts = [block["start_utc_s"] for block in blocks]
     assert starts == list(range(starts[0], starts[0] + 1800 * len(blocks), 1800))
     # The register of the last record against the circuit, which has gone on since.

@@ -155,7 +155,7 @@ def test_an_older_copy_without_a_ledger_record_in_between_is_not_lost(bench):
 
 
 def test_a_spoilt_record_is_lost_if_it_was_of_the_ledger(bench):
-    spoil_record(bench, bench.records("block")[2]["seq"])
+    spoil_record(bench, bench.records("load")[2]["seq"])
     assert bench.meter.live()["service"] == ""
     spoil_record(bench, bench.records("credit")[1]["seq"])
     assert_lost(bench)
@@ -254,7 +254,7 @@ def test_a_resync_ends_it_and_the_meter_is_what_the_document_says(bench):
     assert bench.order("s-1", 5, "resync", document=said) == {**answer, "highest": 5}
     assert bench.order("r-9", 6, amount_mp=RUPEE_MP)["result"] == "accepted"
     bench.run(HOUR_S, 960, step_s=2)
-    blocks = bench.records("block")
+    blocks = bench.records("load")
     assert sum(block["energy_wh"] for block in blocks if block["seq"] > record["seq"]) < 1000
     bench.restart()
     assert bench.meter.live()["service"] == ""

@@ -229,6 +229,7 @@ def test_an_order_takes_effect_once_and_its_repetition_repeats_the_answer(bench,
     assert (again["result"], again["balance_mp"]) == ("accepted", first["balance_mp"])
     assert (again["counter"], again["highest"]) == (9, 1)
     state["last_utc_s"] = bench.meter._state()["last_utc_s"]
+    state["profiles"]["power_failures"] += 1
     assert bench.meter._state() == state
     assert all("Error" not in line for line in bench.lines)
 
@@ -468,7 +469,7 @@ def test_an_hour_that_comes_twice_gives_blocks_without_length(bench):
     bench.utc_s -= 2 * HOUR_S
     assert bench.meter.set_time(bench.utc_s * 1000)
     bench.run(4 * HOUR_S, 960, step_s=60)
-    blocks = bench.records("block")
+    blocks = bench.records("load")
     assert sum(block["energy_wh"] for block in blocks) == blocks[-1]["import_wh"]
     assert blocks[-1]["import_wh"] > 8000
     repeated = [block for block in blocks if block["length_s"] == 0]
@@ -501,7 +502,7 @@ def test_a_clock_that_was_wrong_by_a_year_goes_on_under_the_right_time(make_benc
     wh = closed[0]["end_wh"]
     assert closed[0]["start_wh"] == 0
     assert closed[0]["charge_mp"] == 100000 + (wh - 1000) * 900
-    blocks = bench.records("block")
+    blocks = bench.records("load")
     assert sum(block["energy_wh"] for block in blocks) == blocks[-1]["import_wh"]
     late = [block["start_utc_s"] for block in blocks if block["start_utc_s"] < wrong_s - DAY_S]
     assert len(late) >= 2 * 24 * 3

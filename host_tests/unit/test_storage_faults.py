@@ -62,11 +62,11 @@ def test_metering_goes_on_in_memory_and_comes_back_by_itself(bench, flash, numbe
     assert ended["detail"] == pytest.approx(2 * HOUR_S + 600, abs=700)
     bench.run(HOUR_S, 960, step_s=10)
     total = 0
-    for block in bench.records("block"):
+    for block in bench.records("load"):
         total += block["energy_wh"]
         assert block["import_wh"] == total
         assert block["utc_s"] == pytest.approx(block["start_utc_s"] + 1800, abs=20)
-    assert len(bench.records("block")) == 8
+    assert len(bench.records("load")) == 8
     wh = bench.meter.live()["import_wh"]
     bench.restart()
     assert bench.meter.live()["import_wh"] == wh
@@ -87,9 +87,9 @@ def test_of_many_blocks_the_last_eight_are_kept_and_the_loss_is_told(bench, flas
     bench.run(7 * HOUR_S, 960, step_s=10)
     flash.refuses = None
     bench.run(120, 960, step_s=10)
-    starts = [block["start_utc_s"] for block in bench.records("block")]
+    starts = [block["start_utc_s"] for block in bench.records("load")]
     assert starts == [MIDNIGHT_UTC_S + 1800 * n for n in (0, 1, *range(8, 16))]
-    assert any("lost 6 blocks" in line for line in bench.lines)
+    assert any("lost 6 records" in line for line in bench.lines)
 
 
 def test_an_order_is_not_answered_and_taken_once_when_it_comes_again(bench, flash):

@@ -38,15 +38,20 @@ journal.snapshot(STATE)
 
 def append(number):
     journal.append(
-        "block",
+        "load",
         {
             "start_utc_s": parts.UTC_S + number,
             "length_s": 1800,
             "energy_wh": 250,
+            "energy_export_wh": 0,
             "voltage_mv": 231000,
+            "voltage_min_mv": 228000,
+            "voltage_max_mv": 234000,
             "current_ma": 2200,
-            "power_max_w": 900,
+            "current_min_ma": 90,
+            "current_max_ma": 9100,
             "supply_s": 1800,
+            "over_load_s": 0,
             "import_wh": number,
             "balance_mp": -7000000000 - number,
         },
@@ -60,7 +65,7 @@ def checkpoint(number):
     if journal.snapshot_due:
         journal.snapshot(STATE)
     else:
-        journal.checkpoint((number, 1234567, 86400, parts.UTC_S, number, 1234567))
+        journal.checkpoint((number, 1234567, 86400, parts.UTC_S, number, 1234567, 900, 0))
 
 
 def rewrite(number):

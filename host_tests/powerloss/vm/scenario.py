@@ -233,10 +233,10 @@ STEPS = (
     # name, function, types of the records that it brings
     ("first boot", first_boot, ("boot", "credit", "tariff")),
     ("time is set", time_is_set, ("event", "period")),
-    ("samples", samples, ("block",)),
+    ("samples", samples, ("load",)),
     ("recharges", recharges, ("credit", "order")),
     ("tariff change", tariff_change, ("tariff", "order")),
-    ("month ends", month_ends, ("block", "period")),
+    ("month ends", month_ends, ("load", "day", "billing", "period")),
     ("other orders", other_orders, ("settings", "arrears", "emergency", "relay", "order")),
     ("key and link", key_and_link, ("order", "event", "credit")),
     ("restarts", restarts, ("boot", "event", "fault")),
@@ -278,6 +278,7 @@ def play(settings, show=None):
     session.stop()
     session.flash.dead = True
     whole = not upgrade and not settings.get("only")
-    if whole and set(RECORDS) != all_brought:
+    # A `block` is of an older firmware: the other story has them.
+    if whole and set(RECORDS) - {"block"} != all_brought:
         raise Wrong("brought are only %s" % sorted(all_brought))
     return log
