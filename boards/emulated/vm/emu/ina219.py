@@ -46,7 +46,7 @@ ADC_STEP = (8, 4, 2, 1) * 2 + (1,) * 8
 NOISE_X16 = (16,) * 9 + (11, 8, 6, 4, 3, 2, 1)
 
 TICKS_MASK = 0x3FFFFFFF
-CALM_MAX_MS = 1 << 28  # well inside the period of the ticks
+CALM_MAX_MS = 1 << 20  # us of it, and two conversions, are still a small integer
 
 ERROR_NAMES = ("shunt_offset_uv", "shunt_gain_ppm", "bus_offset_mv", "bus_gain_ppm", "noise_lsb")
 
@@ -78,6 +78,8 @@ class INA219:
         self._noise_state = seed & 0xFFFF or 0xACE1
         self.stuck = False
         self._calm_ticks = 0
+        self._calm_ms = 0
+        self._awaits = False  # since POWER was read in the calm, the end of a conversion
         self.power_up()
         if kept:
             self._registers[CALIBRATION] = kept[1]
@@ -124,13 +126,19 @@ class INA219:
     def register_into(self, pointer, buf):
         """Sets the pointer and reads; beyond two bytes the bus stays high."""
         self.pointer = pointer = pointer & 7
-        # Reading the power clears CNVR, so the conversions before it must be over and done.
-        if pointer == POWER or (self._clock.ticks - self._calm_ticks) & TICKS_MASK >= self._calm_ms:
+        ticks = self._clock.ticks
+        if (ticks - self._calm_ticks) & TICKS_MASK >= self._calm_ms:
             self.catch_up(self._clock.now_ms())
+        elif (
+            self._awaits
+            and not self.stuck
+            and (ticks - self._cleared_ticks) & TICKS_MASK >= self._wait_ms
+        ):
+            self._awaits = False
+            self._registers[BUS_VOLTAGE] |= CNVR
         value = self._registers[pointer]
         if pointer == POWER:
-            self._registers[BUS_VOLTAGE] &= ~CNVR
-            self._calm_ms = 0
+            self._clear_ready(ticks)
         buf[0] = value >> 8
         if len(buf) > 1:
             buf[1] = value & 0xFF
@@ -138,6 +146,18 @@ class INA219:
                 buf[i] = 0xFF
 
     # Conversion.
+
+    def _clear_ready(self, ticks):
+        """POWER was read: CNVR is 0 until the next conversion ends."""
+        self._registers[BUS_VOLTAGE] &= ~CNVR
+        calm_ms = (ticks - self._calm_ticks) & TICKS_MASK
+        if calm_ms < self._calm_ms:
+            period_us = self._period_us
+            since_us = (calm_ms * 1000 + self._phase_us) % period_us
+            self._awaits = True
+            self._cleared_ticks = ticks
+            self._cleared_us = since_us  # after the end of a conversion
+            self._wait_ms = (period_us - since_us + 999) // 1000
 
     def _configure(self, value):
         """Takes a configuration and starts converting as its mode says."""
@@ -164,6 +184,7 @@ class INA219:
         self._bus_noise_mv = BUS_LSB_MV * self._noise_lsb * NOISE_X16[badc] // 16
         self._seen_version = None
         self._calm_ms = 0
+        self._awaits = False
         if self._running:
             self._registers[BUS_VOLTAGE] &= ~CNVR
             self._anchor_ms = self._clock.now_ms()
@@ -173,6 +194,11 @@ class INA219:
         """Ends the conversions that are over at `now_ms`; only the last of them is seen."""
         if not self._running or self.stuck:
             return
+        if self._awaits:
+            self._awaits = False
+            self._calm_ms = 0
+            self._anchor_ms = now_ms - ((self._clock.ticks - self._cleared_ticks) & TICKS_MASK)
+            self._phase_us = self._cleared_us
         elapsed_us = (now_ms - self._anchor_ms) * 1000 + self._phase_us
         if elapsed_us < self._period_us:
             return
@@ -194,7 +220,10 @@ class INA219:
         if self._continuous and not self._noise_lsb:
             # Until the circuit changes every conversion gives what the registers hold.
             self._calm_ticks = self._clock.ticks
-            self._calm_ms = max(0, min(circuit.until_ms - now_ms, CALM_MAX_MS))
+            if circuit.until_ms >= now_ms + CALM_MAX_MS:
+                self._calm_ms = CALM_MAX_MS
+            else:
+                self._calm_ms = max(0, circuit.until_ms - now_ms)
 
     def disturb(self):
         """The circuit is not what `catch_up` saw: look again at the next read."""
