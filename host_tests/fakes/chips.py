@@ -1,5 +1,8 @@
 """What chip models stand on in tests: a clock moved by hand, a circuit of two numbers, a bus."""
 
+import errno
+import os
+
 TICKS_MASK = 0x3FFFFFFF
 
 
@@ -91,3 +94,26 @@ class BlinkaBus:
     ):
         self.writeto(address, out_buffer, start=out_start, end=out_end)
         self.readfrom_into(address, in_buffer, start=in_start, end=in_end)
+
+
+class MachineBus:
+    """machine.I2C over chip models. `error`: the errno of every transfer, None: it works."""
+
+    def __init__(self, chips):
+        self._chips = chips
+        self.error = None
+        self.reads = []  # numbers of the registers that were read
+
+    def _chip(self, address):
+        if self.error is not None:
+            raise OSError(self.error, os.strerror(self.error))
+        if address not in self._chips:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        return self._chips[address]
+
+    def readfrom_mem_into(self, address, register, buffer):
+        self.reads.append(register)
+        self._chip(address).register_into(register, buffer)
+
+    def writeto_mem(self, address, register, buffer):
+        self._chip(address).write(bytes([register]) + bytes(buffer))
