@@ -16,7 +16,8 @@ from firmware.core.config import ConfigError
 from firmware.core.shim import const
 from firmware.credit.tariff import TariffError
 from firmware.link.codec import CodecError
-from firmware.metering.ina219 import INA219, ConfigurationLost
+from firmware.metering.ina219 import INA219
+from firmware.metering.sampler import Sampler
 from firmware.relay.driver import PULSE_MS
 from firmware.storage import faults
 from firmware.storage.errors import StorageError
@@ -33,15 +34,10 @@ _PAUSE_MAX_S = const(300)  # nothing is metered meanwhile
 # A link that fails by itself is begun anew after so long, doubled each time.
 _LINK_AGAIN_MIN_S = const(10)
 _LINK_AGAIN_MAX_S = const(3600)
-_VERIFY_EVERY = const(10)
 # Less than what is free, else only a full heap is collected, which leaves it in small pieces. With
 # 16 kB two days left a piece of 25 kB (host_tests/vm/test_heap.py); with 4 kB the meter spent more
 # time on collections than on everything else.
 _COLLECT_EVERY_BYTES = const(16384)
-
-_NO_ANSWER = const(1)
-_CONFIGURATION_LOST = const(2)
-_OVERFLOW = const(3)
 
 
 def run():
@@ -127,9 +123,9 @@ def _describe(error):
 
 
 async def _run(board, meter, uplink, operating, watchdog):
-    sensor = INA219(board.i2c, board.ina219_address, board.shunt_uohm)
+    sampler = Sampler(INA219(board.i2c, board.ina219_address, board.shunt_uohm), meter)
     await asyncio.gather(
-        _sample(board, meter, sensor, uplink, watchdog),
+        _sample(board, meter, sampler, uplink, watchdog),
         _finish_operations(meter, operating),
         _keep_linked(meter, uplink),
     )
@@ -164,43 +160,16 @@ async def _finish_operations(meter, operating):
             meter.finish_operation()
 
 
-async def _sample(board, meter, sensor, uplink, watchdog):
+async def _sample(board, meter, sampler, uplink, watchdog):
     """Reads the sensor and applies the rules; never waits for anybody."""
     period_ms = meter.config.sample_period_ms
     before = due = time.ticks_ms()
-    since_good_ms = -1  # none yet
-    until_verify = 0
-    configured = False
     minute = None
     while True:
         now = time.ticks_ms()
         dt_ms = time.ticks_diff(now, before)
         before = now
-        if since_good_ms >= 0:
-            since_good_ms += dt_ms
-        try:
-            if not configured:
-                # The first conversion is not done before the next round.
-                sensor.configure()
-                configured = True
-                until_verify = _VERIFY_EVERY
-            else:
-                until_verify -= 1
-                if until_verify == 0:
-                    sensor.verify()
-                    until_verify = _VERIFY_EVERY
-                sensor.read()
-                if sensor.overflow:
-                    meter.sample_failed(dt_ms, _OVERFLOW)
-                else:
-                    meter.sample(sensor.bus_raw, sensor.shunt_raw, max(0, since_good_ms))
-                    since_good_ms = 0
-        except OSError:
-            configured = False
-            meter.sample_failed(dt_ms, _NO_ANSWER)
-        except ConfigurationLost:
-            configured = False
-            meter.sample_failed(dt_ms, _CONFIGURATION_LOST)
+        sampler.step(dt_ms)
         meter.tick(dt_ms)
         watchdog.feed()
         this_minute = (meter.clock.utc_s() or meter.clock.up_s()) // 60

@@ -21,6 +21,7 @@ from firmware.credentials import Credentials
 from firmware.credit import tariff as tariffs
 from firmware.credit.account import Account
 from firmware.link import codec
+from firmware.metering import sampler
 from firmware.metering.energy import EnergyRegister
 from firmware.metering.scale import bus_gain, shunt_gain
 from firmware.orders import Orders
@@ -77,7 +78,7 @@ class Meter:
             config.export_counts,
         )
         self.profiles = Profiles(self)
-        self._gap_limit_ms = max(2000, 2 * config.sample_period_ms)
+        self.gap_limit_ms = max(2000, 2 * config.sample_period_ms)
         self._credit_state = rules.IN_CREDIT
         self._grace_left_s = config.grace_s
         self._grace_ms = 0
@@ -492,28 +493,30 @@ class Meter:
 
     # --- samples ---------------------------------------------------------------------------
 
-    def sample(self, bus_raw, shunt_raw, dt_ms):
-        """One reading of the sensor, `dt_ms` after the last good one (0: the first)."""
+    def sample(self, bus_raw, shunt_raw, dt_ms, fault=0):
+        """One reading of the sensor, `dt_ms` after the last good one (0: the first); `fault`:
+        sampler.CURRENT_CLIPPED if the current is at least this."""
         energy = self.energy
-        if dt_ms > self._gap_limit_ms:
+        if dt_ms > self.gap_limit_ms:
             self._gap_ms += dt_ms
             self._tell()
             dt_ms = 0
         energy.add(bus_raw, shunt_raw, dt_ms)
         self.profiles.block.add(energy.voltage_mv, energy.current_ua, energy.power_mw, dt_ms)
         self._sensor_failed_ms = 0
-        if self._sensor_fault:
-            self._sensor_fault = 0
+        if self._sensor_fault != fault:
+            self._sensor_fault = fault
             self._tell()
 
     def sample_failed(self, dt_ms, fault):
-        """No reading this time: `fault` is 1 no answer, 2 configuration lost, 3 overflow."""
+        """No reading this time: `fault` is one of the kinds in metering/sampler.py."""
         self._sensor_failed_ms += dt_ms
         # Not before the gap is too long to be bridged: the last sample is needed for that.
-        limit_ms = max(_SENSOR_FAULT_MS, self._gap_limit_ms)
-        if self._sensor_failed_ms > limit_ms and not self._sensor_fault:
-            self._sensor_fault = fault
+        lasts = self._sensor_failed_ms > max(_SENSOR_FAULT_MS, self.gap_limit_ms)
+        if lasts:
             self.energy.forget_sample()
+        if not self._sensor_fault and (lasts or fault == sampler.CONFIGURATION_LOST):
+            self._sensor_fault = fault
             self._tell()
 
     def _tell(self):

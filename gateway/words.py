@@ -30,6 +30,15 @@ REASONS = {
     "order": "order of the utility",
     "ledger_lost": "ledger lost, supply is kept",
 }
+SENSOR_FAULTS = {
+    1: "no answer",
+    2: "lost its configuration",
+    3: "overflow",
+    4: "values out of range",
+    5: "no new conversion",
+    6: "its bus hangs",
+    7: "current above the range, counted as its end",
+}
 CAUSES = {
     "power": "power came back",
     "hard": "reset",
@@ -117,8 +126,8 @@ def _event(code: int, detail: int) -> str:
         1002: f"credit used up, {span(detail)} of grace begin",
         1003: "grace is over, supply will be cut in the next allowed window",
         1004: "in credit again",
-        1010: "current sensor does not answer",
-        1011: "current sensor answers again",
+        1010: "sensor: " + SENSOR_FAULTS.get(detail, f"fault {detail}"),
+        1011: "sensor well again",
         1012: f"gap of {detail} ms in the samples",
         1021: "time unknown: no cut until it is known",
         1022: f"time refused: a step of {detail} s needs an order",

@@ -15,7 +15,7 @@ WORDS = {
     events.GRACE_OVER: "grace over, cut in the next allowed window",
     events.IN_CREDIT: "in credit again",
     events.SENSOR_FAULT: "sensor fault",
-    events.SENSOR_RESTORED: "sensor answers again",
+    events.SENSOR_RESTORED: "sensor well again",
     events.SAMPLE_GAP: "gap in the samples, not invented",
     events.TIME_UNKNOWN: "time unknown, no cut",
     events.TIME_REFUSED: "time refused, the step needs an order",
@@ -30,6 +30,18 @@ WORDS = {
     events.RESYNCED: "resynced, recharges are taken again",
 }
 
+# By the kinds of metering/sampler.py.
+SENSOR_FAULTS = (
+    "unknown",
+    "no answer",
+    "configuration lost",
+    "overflow",
+    "out of range",
+    "no conversion",
+    "bus hangs",
+    "current above the range, counted as its end",
+)
+
 
 def detail(record, utc_offset_s):
     """What an event's `detail` means, in words; empty if it says nothing."""
@@ -41,6 +53,8 @@ def detail(record, utc_offset_s):
         return "%d h %d min of grace" % (value // 3600, value // 60 % 60)
     if code == events.GRACE_OVER:
         return "not before " + civil.text(value, utc_offset_s)
+    if code == events.SENSOR_FAULT:
+        return SENSOR_FAULTS[value if 0 < value < len(SENSOR_FAULTS) else 0]
     if code == events.SAMPLE_GAP:
         return fixed(value, 1000, 1) + " s"
     if code == events.CLOCK_SET:

@@ -28,17 +28,20 @@ ADAFRUIT = (
 def sample(quick: bool, folder: Path) -> Group:
     """One sample beside Adafruit's driver on the same bus."""
     locate.micropython(32)
+    config = folder / "config.json"
+    config.write_text(json.dumps(meter_config(opening_balance_mp=10**9)))
     arguments = (emulator(folder / "vm"), rom_image(folder), adafruit(folder / "adafruit"))
+    arguments += (folder / "flash.bin", config)
     result = run_script("sample.py", *arguments, *((3, 200) if quick else (25, 1_800)))
     ours, reads, same, bus = result["measures"]
-    name = "reads, energy, block"
+    name = "whole"
     rows = [
         Row(name, "us", ours["us"], "Adafruit: bus_voltage, current", reads["us"]),
         Row(name, "us", ours["us"], "Adafruit: bus_voltage, shunt_voltage", same["us"]),
         Row(name, "us", ours["us"], "the bus model alone: 2 reads", bus["us"]),
         Row(name, "bytes", ours["bytes"], "Adafruit: bus_voltage, current", reads["bytes"]),
         Row(
-            "heap of driver and registers",
+            "heap of driver, sampler, registers",
             "bytes",
             [result["import"][0]],
             "Adafruit's driver with what it imports",
@@ -47,9 +50,10 @@ def sample(quick: bool, folder: Path) -> Group:
     ]
     return Group(
         "sample",
-        "INA219.read, EnergyRegister.add and Block.add through the emulated machine.I2C on the "
-        "32-bit MicroPython, run from ROM as they are flashed; it ran once under heap_lock. The "
-        "baseline is adafruit-circuitpython-ina219 from PyPI with its own bus_device and register, "
+        "Sampler.step with all that Meter.sample does, through the emulated machine.I2C on the "
+        "32-bit MicroPython, run from ROM as it is flashed; it ran once under heap_lock. Each "
+        "second sample reads a third register, each tenth the configuration. The baseline is "
+        "adafruit-circuitpython-ina219 from PyPI with its own bus_device and register, "
         "on an adapter that allocates nothing (a Python call more for each transfer than "
         "CircuitPython). Its `current` writes the calibration register each time, which makes "
         "three transfers; bus_voltage and shunt_voltage are the two registers that ours reads. It "

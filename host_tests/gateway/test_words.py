@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from firmware.console import lines
 from firmware.core import events
 from firmware.core.records import CAUSES, CREDIT_KINDS, PROFILES, REASONS, RECORDS, RESULTS, STATES
+from firmware.metering import sampler
 from gateway import words
 from gateway.errors import FieldError
 
@@ -60,6 +62,9 @@ def test_every_word_of_the_wire_has_words():
         assert words.describe({**base, "type": "relay", "state": state})
     for cause in CAUSES:
         assert words.describe({**base, "type": "boot", "cause": cause})
+    kinds = [kind for name, kind in vars(sampler).items() if name.isupper() and name[0] != "_"]
+    assert sorted(words.SENSOR_FAULTS) == sorted(kinds)
+    assert len(lines.SENSOR_FAULTS) == 1 + max(kinds)
     codes = [code for name, code in vars(events).items() if name.isupper()]
     assert len(codes) > 10
     for code in codes:

@@ -38,7 +38,7 @@ PURE = {"binascii", "hashlib", "json", "micropython"}
 ALLOWED = {
     # core/sealing.py, core/trace.py
     "core": {*PURE, "sys", "cryptolib", "cryptography", "io", "traceback"},
-    "metering": PURE,
+    "metering": {*PURE, "errno"},
     "credit": PURE,
     "relay": PURE,
     "console": PURE,

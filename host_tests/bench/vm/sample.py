@@ -1,9 +1,9 @@
-# ruff: noqa: B018, E402
-"""One sample by the meter's driver and registers, and two reads by Adafruit's driver.
+# ruff: noqa: B018, E402, F401
+"""One sample as the meter's loop takes it, and two reads by Adafruit's driver.
 
 argv: a folder with the emulator's modules and stand-ins for their peers, the ROM partition's image,
-a folder with Adafruit's driver, runs, samples a run (up to 1,800: a block's sums are bounded).
-Prints one line of JSON.
+a folder with Adafruit's driver, a file for the flash, the meter's configuration, runs, samples a
+run (up to 1,800, as a block has). Prints one line of JSON.
 """
 
 import gc
@@ -14,18 +14,20 @@ import micropython
 import utime
 
 sys.path[:0] = [sys.argv[1], sys.argv[3]]
-RUNS, SAMPLES = int(sys.argv[4]), int(sys.argv[5])
+RUNS, SAMPLES = int(sys.argv[6]), int(sys.argv[7])
 ADDRESS = 0x40
 
 import emu
 
 emu.settings.update({"load": "constant:230V,30A", "kept": {"contact": True}})
 import machine
+import parts
 from emu import wiring
 from emu.ina219 import INA219 as Chip
-from parts import heap_bytes, import_from_rom
+from parts import heap_bytes
 
-import_from_rom(sys.argv[2])
+parts.import_from_rom(sys.argv[2])
+parts.mount(sys.argv[4])
 
 
 class Clock:
@@ -75,6 +77,7 @@ before = heap_bytes()
 from firmware.metering.energy import EnergyRegister
 from firmware.metering.ina219 import INA219
 from firmware.metering.profile import Block
+from firmware.metering.sampler import Sampler
 from firmware.metering.scale import bus_gain, shunt_gain
 
 import_ours = heap_bytes() - before
@@ -83,42 +86,45 @@ import adafruit_ina219
 
 import_adafruit = heap_bytes() - before
 
-sensor = INA219(i2c, ADDRESS, 100000)
-register = EnergyRegister(bus_gain(10000), shunt_gain(12500, 100000), 25000)
-block = Block()
+ticks = parts.Ticks()
+meter = parts.make_meter(sys.argv[5], ticks, sample_period_ms=1000)
+meter.start("power", parts.UTC_S)
+register = meter.energy
+sampler = Sampler(INA219(i2c, ADDRESS, 100000), meter)
 theirs = adafruit_ina219.INA219(BusioI2C(i2c), ADDRESS)
-sensor.configure()
-clock.ticks += 1000
+sampler.step(1000)
 buffer = bytearray(2)
 
 
 def sample(count):
     for _ in range(count):
-        sensor.read()
-        register.add(sensor.bus_raw, sensor.shunt_raw, 1000)
-        block.add(register.voltage_mv, register.current_ua, register.power_mw, 1000)
+        clock.ticks += 1000
+        sampler.step(1000)
 
 
 def bus_and_current(count):
     for _ in range(count):
+        clock.ticks += 1000
         theirs.bus_voltage
         theirs.current
 
 
 def bus_and_shunt(count):
     for _ in range(count):
+        clock.ticks += 1000
         theirs.bus_voltage
         theirs.shunt_voltage
 
 
 def bus_alone(count):
     for _ in range(count):
+        clock.ticks += 1000
         i2c.readfrom_mem_into(ADDRESS, 1, buffer)
         i2c.readfrom_mem_into(ADDRESS, 2, buffer)
 
 
 def time_us(measured):
-    block.clear()
+    meter.profiles.block.clear()
     gc.collect()
     began_us = utime.ticks_us()
     measured(SAMPLES)
@@ -126,7 +132,7 @@ def time_us(measured):
 
 
 def allocated_bytes(measured):
-    block.clear()
+    meter.profiles.block.clear()
     gc.collect()
     gc.disable()
     begun = gc.mem_alloc()
