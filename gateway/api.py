@@ -297,7 +297,8 @@ def _meters(parts: Parts) -> APIRouter:
     ) -> list[dict[str, Any]]:
         """Records of type `day`, docs/SPEC.md section 9: the registers of each midnight, supply
         minutes, maximum demand, minutes over the sanctioned load and cost of the day."""
-        return records(meter, ["day"], since, until, limit)
+        found = records(meter, ["day"], since, until, limit)
+        return [{**day, "cost_rupees": words.rupees(day["cost_mp"])} for day in found]
 
     @router.get("/{meter}/billing", summary="Billing profile, the newest month first")
     def billing(

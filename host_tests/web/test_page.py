@@ -117,5 +117,38 @@ def test_a_browser_shows_orders_service_and_alarms(bench, browse):  # noqa: F811
         assert words in text, text
 
 
+def test_a_browser_shows_the_profiles_by_their_names_in_is_15959(bench, browse):  # noqa: F811
+    meter = bench.meter()
+    start_s = 1_767_551_400  # 2026-01-05 00:00 in India
+    for number in range(3):
+        meter.load(1500)
+        length_s = 86400 * (1 if number < 2 else 2)
+        meter.utc_s = start_s + number * 86400 + length_s
+        start = start_s + number * 86400
+        meter.day(start, 1500, end_utc_s=start + length_s)
+    meter.billing(start_s - 4 * 86400, 31, 4500)
+    meter.flush()
+    meter.send_live(
+        demand_w=940, demand_max_w=3120, demand_max_utc_s=start_s + 43200,
+        supply_min=371, power_failures=7,
+    )  # fmt: skip
+    bench.until(lambda: bench.gateway.live.view("JH-0001").get("demand_w") == 940)
+    text = browse()
+    for words in (
+        "Profiles of JH-0001",
+        "Voltage 1.0.12.7.0 230.0 V",
+        "Demand so far 1.0.1.4.0 940 W",
+        "Maximum demand of the month 1.0.1.6.0 3120 W at 2026-01-05 12:00",
+        "Supply today 6 h 11 min",
+        "Power failures 0.0.96.7.0 7",
+        "Daily profile 1.0.99.2.0",
+        "2026-01-05 1.500 6.65 3120 W 2026-01-05 12:00 1350 12 1.500 0.000",
+        "2026-01-07 to 2026-01-08 1.500",
+        "Billing profile 1.0.98.1.0",
+        "2026-01 4.500 3120 W 2026-01-01 12:00 44550 7 4.500 0.000",
+    ):
+        assert words in text, text
+
+
 def test_a_browser_shows_a_gateway_without_meters(browse):
     assert "No meter is registered yet" in browse()
