@@ -40,8 +40,8 @@ class Sampler:
         self._sensor = sensor
         self._meter = meter
         # 0: read; 1: check the configuration, then read; 2 and more: write the configuration.
-        self._doubts = 1
-        self._until_check = _CHECK_EVERY
+        self._doubts = 0
+        self._until_check = 0  # readings that are not doubted either
         self._fault = _WAITS  # the last one
         self._since_good_ms = 0  # or since the start
         self._clipped_ms = 0
@@ -51,7 +51,7 @@ class Sampler:
         """One round, `dt_ms` after the one before. Allocates nothing while the sensor is well."""
         sensor = self._sensor
         fault = _GOOD
-        if self._doubts:
+        if self._doubts or not self._until_check:
             fault = self._prepare()
         fault = fault or self._read() or self._judge()
         since_ms = self._since_good_ms + dt_ms
@@ -61,7 +61,7 @@ class Sampler:
             return
         self._since_good_ms = 0
         self._until_check -= 1
-        self._doubts = 0 if self._until_check else 1
+        self._doubts = 0
         if not self._was_good:
             self._was_good = True
             if since_ms <= self._meter.gap_limit_ms:
@@ -85,7 +85,7 @@ class Sampler:
         sensor = self._sensor
         fault = self._fault
         try:
-            if self._doubts == 1:
+            if self._doubts < 2:
                 try:
                     sensor.verify()
                     return _GOOD

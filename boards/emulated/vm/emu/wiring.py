@@ -17,6 +17,9 @@ Settings read here and in the device modules, each with a default:
 before its first power-up), `unique_id` (12 hexadecimal digits), `wifi_ssid` and `wifi_key` (none:
 any are taken), `names` (address by name, what the network's DNS server knows; nothing),
 `reset_cause`, `kept`.
+
+Knob `sensor`: "absent" does not answer, "hang" holds the bus, "stuck" converts no more, "reset" has
+lost its supply for a moment, "overflow" has OVF set, "wild" gives results beyond its ranges.
 """
 
 import errno
@@ -28,7 +31,7 @@ from emu.circuit import CONTACT_FAULTS, Circuit
 from emu.ds3231 import ADDRESS as DS3231_ADDRESS
 from emu.ds3231 import DS3231
 from emu.ds3231 import SET as DS3231_SET
-from emu.ina219 import INA219
+from emu.ina219 import BUS_VOLTAGE, INA219, OVF, SHUNT_VOLTAGE
 from emu.loads import load_from
 
 SDA, SCL = 21, 22
@@ -37,7 +40,7 @@ PULSE_LED, STATUS_LED, BUZZER = 4, 2, 25
 BUTTON, COVER, MAGNET = 33, 32, 14
 INA219_ADDRESS = 0x40
 
-SENSOR_STATES = ("ok", "absent", "hang", "stuck", "reset")
+SENSOR_STATES = ("ok", "absent", "hang", "stuck", "reset", "overflow", "wild")
 SWITCHES = {"cover": COVER, "magnet": MAGNET, "button": BUTTON}
 
 # A TCP connection outlives a shorter loss of Wi-Fi, as lwIP goes on retransmitting for a while.
@@ -86,6 +89,27 @@ class Bus:
     def fail(self):
         """OSError as the ESP32's I2C raises it where nobody acknowledges."""
         raise OSError(errno.ETIMEDOUT if self.hung else errno.ENODEV)
+
+
+class Spoilt:
+    """A chip whose registers `numbers` are read with the bits of `mask` set."""
+
+    def __init__(self, chip, numbers, mask):
+        self._chip = chip
+        self._numbers = numbers
+        self._mask = mask >> 8, mask & 0xFF
+        self.write = chip.write
+
+    def read_into(self, buf):
+        """As the chip's."""
+        self.register_into(self._chip.pointer, buf)
+
+    def register_into(self, number, buf):
+        """As the chip's, spoilt."""
+        self._chip.register_into(number, buf)
+        if number in self._numbers:
+            for i in range(len(buf)):
+                buf[i] |= self._mask[i & 1]
 
 
 class Air:
@@ -173,7 +197,11 @@ def _apply_sensor(state):
     bus.chips.clear()
     if state != "hang":
         bus.chips[DS3231_ADDRESS] = rtc
-        if state != "absent":
+        if state == "overflow":
+            bus.chips[INA219_ADDRESS] = Spoilt(ina219, (BUS_VOLTAGE,), OVF)
+        elif state == "wild":
+            bus.chips[INA219_ADDRESS] = Spoilt(ina219, (SHUNT_VOLTAGE, BUS_VOLTAGE), 0x7FF8)
+        elif state != "absent":
             bus.chips[INA219_ADDRESS] = ina219
 
 
