@@ -6,9 +6,12 @@ boards/README.md); the rules are in meter.py and below. Nothing here decides abo
 
 import asyncio
 import gc
+import select
 import sys
 import time
 
+import firmware.console
+import firmware.metering
 from firmware import VERSION
 from firmware.begin import begin
 from firmware.core import trace
@@ -123,9 +126,9 @@ def _describe(error):
 
 
 async def _run(board, meter, uplink, operating, watchdog):
-    sampler = Sampler(INA219(board.i2c, board.ina219_address, board.shunt_uohm), meter)
+    sensor = INA219(board.i2c, board.ina219_address, board.shunt_uohm)
     await asyncio.gather(
-        _sample(board, meter, sampler, uplink, watchdog),
+        _sample(board, meter, sensor, uplink, watchdog),
         _finish_operations(meter, operating),
         _keep_linked(meter, uplink),
     )
@@ -160,8 +163,28 @@ async def _finish_operations(meter, operating):
             meter.finish_operation()
 
 
-async def _sample(board, meter, sampler, uplink, watchdog):
+async def _serve_console(meter, sensor, uplink, poller):
+    """Serves a person who types at the serial port; the code for that is there only meanwhile."""
+    from firmware.console.terminal import Terminal
+
+    try:
+        await Terminal(meter, sensor, uplink, sys.stdout.write).serve(poller, sys.stdin.buffer)
+    finally:
+        for package, name in (
+            (firmware.console, "terminal"),
+            (firmware.console, "commands"),
+            (firmware.metering, "calibrating"),
+        ):
+            del sys.modules[package.__name__ + "." + name]
+            delattr(package, name)
+
+
+async def _sample(board, meter, sensor, uplink, watchdog):
     """Reads the sensor and applies the rules; never waits for anybody."""
+    sampler = Sampler(sensor, meter)
+    poller = select.poll()
+    poller.register(sys.stdin, select.POLLIN)
+    person = None  # the task that serves who types at the console
     period_ms = meter.config.sample_period_ms
     before = due = time.ticks_ms()
     minute = None
@@ -172,6 +195,11 @@ async def _sample(board, meter, sampler, uplink, watchdog):
         sampler.step(dt_ms)
         meter.tick(dt_ms)
         watchdog.feed()
+        if person is not None and person.done():
+            person = None  # a finished task holds on to what it ran
+        for _ready in poller.ipoll(0):
+            if person is None:
+                person = asyncio.create_task(_serve_console(meter, sensor, uplink, poller))
         this_minute = (meter.clock.utc_s() or meter.clock.up_s()) // 60
         if minute is None:
             minute = this_minute  # nothing measured yet

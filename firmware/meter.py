@@ -22,6 +22,7 @@ from firmware.credit import tariff as tariffs
 from firmware.credit.account import Account
 from firmware.link import codec
 from firmware.metering import sampler
+from firmware.metering.calibration import Calibration
 from firmware.metering.energy import EnergyRegister
 from firmware.metering.scale import bus_gain, shunt_gain
 from firmware.orders import Orders
@@ -78,6 +79,8 @@ class Meter:
             config.export_counts,
         )
         self.profiles = Profiles(self)
+        self.calibration = Calibration(self.energy, config, shunt_uohm)
+        self.measurement = None  # a metering.calibrating.Measurement that takes the readings, too
         self.gap_limit_ms = max(2000, 2 * config.sample_period_ms)
         self._credit_state = rules.IN_CREDIT
         self._grace_left_s = config.grace_s
@@ -190,6 +193,7 @@ class Meter:
             "remainder_half_mj": self.energy.imported.half_mj,
             "export_wh": self.energy.export_wh,
             "export_half_mj": self.energy.exported.half_mj,
+            "calibration": self.calibration.state(),
         }
 
     def restore(self, state):
@@ -211,6 +215,8 @@ class Meter:
         )
         self.energy.imported.restore(state["import_wh"], state["remainder_half_mj"])
         self.energy.exported.restore(state.get("export_wh", 0), state.get("export_half_mj", 0))
+        if "calibration" in state:
+            self.calibration.restore(state["calibration"])
 
     def take_checkpoint(self, checkpoint):
         import_wh, half_mj, grace_left_s, utc_s, export_wh, export_half_mj = checkpoint[:6]
@@ -294,6 +300,8 @@ class Meter:
                 self._grace_left_s = self.config.grace_s
         elif kind == "settings":
             self._set(record["document"])
+        elif kind == "calibration":
+            self.calibration.apply(record)
         elif kind == "resync":
             self.service = ""
         elif kind == "event":
@@ -502,6 +510,8 @@ class Meter:
             self._tell()
             dt_ms = 0
         energy.add(bus_raw, shunt_raw, dt_ms)
+        if self.measurement is not None:
+            self.measurement.add(bus_raw, shunt_raw)
         self.profiles.block.add(energy.voltage_mv, energy.current_ua, energy.power_mw, dt_ms)
         self._sensor_failed_ms = 0
         if self._sensor_fault != fault:

@@ -21,6 +21,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from firmware.core.records import LEDGER_LOST, PROFILES
+from firmware.core.sealing import installer_code
 from gateway import auth, kinds, models, orders, tables, words
 from gateway.audit import Audit
 from gateway.clock import Clock, pause_for_eyes
@@ -234,6 +235,11 @@ def _meters(parts: Parts) -> APIRouter:
         document = parts.meters.register(new.registration(), now_ms, new.replace)
         parts.meter_registered(new.id, new.consumer)
         return document
+
+    @router.get("/{meter}/installer-code", summary="What unlocks calibration at its console")
+    def code(meter: str) -> dict[str, str]:
+        """Follows from the meter's present key, and changes with it."""
+        return {"code": installer_code(parts.meters.keys(meter).current)}
 
     @router.get("/{meter}", summary="One meter")
     def get_meter(meter: str) -> dict[str, Any]:

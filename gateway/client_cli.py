@@ -338,6 +338,18 @@ def add_meter(
         typer.echo(f"{meter_id} registered; flash {out} as /config.json, then remove it", err=True)
 
 
+@meter.command("installer-code")
+def show_installer_code(
+    meter_id: Annotated[str, typer.Argument(metavar="METER")],
+    gateway: GatewayUrl = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
+    """Show the code that unlocks calibration at a meter's serial console."""
+    typer.echo(
+        Client(gateway, token_file).ask("GET", f"/api/meters/{meter_id}/installer-code")["code"]
+    )
+
+
 def recharge(
     meter_id: Annotated[str, typer.Argument(metavar="METER")],
     rupees: Annotated[str, typer.Argument(help="Amount, like 500 or 99.50.")],

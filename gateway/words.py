@@ -215,6 +215,11 @@ def describe(record: dict[str, Any]) -> str:
         return f"emergency credit of {rupees(record['limit_mp'])} rupees granted"
     if kind == "resync":
         return f"ledger resynced, balance {rupees(record['balance_mp'])} rupees"
+    if kind == "calibration":
+        return (
+            f"calibrated ({record['what']}, change {record['number']}): "
+            f"voltage {record['voltage_gain_ppm']} ppm, current {record['current_gain_ppm']} ppm"
+        )
     if kind == "fault":
         return f"internal error {record['kind']} in {record['place']}"
     return ""

@@ -124,6 +124,14 @@ def record_line(record, utc_offset_s):
         return words + _standing(record)
     if kind == "resync":
         return "ledger resynced id=%s" % record["id"] + _standing(record)
+    if kind == "calibration":
+        words = "calibration %d %s: voltage %d ppm, current %d ppm" % (
+            record["number"],
+            record["what"],
+            record["voltage_gain_ppm"],
+            record["current_gain_ppm"],
+        )
+        return words + _standing(record)
     if kind == "fault":
         return "fault %s at %s" % (record["kind"], record["place"])
     return "order %s %s: %s" % (record["kind"], record["id"], record["result"])

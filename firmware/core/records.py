@@ -27,6 +27,18 @@ RESULTS = (
     "resync_needed",
 )
 
+CALIBRATIONS = ("zero", "voltage", "current", "undo")
+CALIBRATED = (
+    "zero_40_x16",
+    "zero_80_x16",
+    "zero_160_x16",
+    "zero_320_x16",
+    "bus_zero_x16",
+    "voltage_gain_ppm",
+    "current_gain_ppm",
+)
+"""Values of a calibration: zeros of the shunt by range in mV and of the bus, gains."""
+
 _REGISTERS = (("import_wh", "i64"), ("balance_mp", "i64"))
 
 _SPAN = (
@@ -101,6 +113,12 @@ RECORDS = {
         13,
         (("kind", "text"), ("place", "text"), ("at_up_s", "u32"), ("at_utc_s", "u32")) + _REGISTERS,
     ),
+    "calibration": (
+        14,
+        (("what", CALIBRATIONS), ("number", "u32"))
+        + tuple((name, "i32") for name in CALIBRATED)
+        + _REGISTERS,
+    ),
     "load": (
         15,
         (
@@ -139,6 +157,7 @@ LEDGER = (
     "arrears",
     "emergency",
     "resync",
+    "calibration",
 )
 """Types that are hash-chained: each carries the digest of the one before."""
 

@@ -1,4 +1,5 @@
-"""Secrets in orders: the next key, and settings that only the meter can read.
+"""What follows from a meter's key: the next key, the installer's code, settings that only the meter
+can read.
 
 Shared with the gateway; docs/SPEC.md sections 2.7 and 2.8 say the same in prose. No function
 here shows a secret in an error. Tests: host_tests/unit/test_sealing.py and, on MicroPython,
@@ -32,6 +33,7 @@ except ImportError:
 
 SEALED_MAX = const(3600)  # hex digits: with the rest of the order it fits a message
 SALT_BYTES = const(32)
+CODE_DIGITS = const(8)
 
 _CBC = const(2)
 _BLOCK_BYTES = const(16)
@@ -48,6 +50,13 @@ def next_key(key, salt):
 
 def _sealing_key(key):
     return hmac_sha256(key, b"bijli link")
+
+
+def installer_code(key):
+    """The code (CODE_DIGITS digits) that unlocks the console of the meter with `key`."""
+    raw = hmac_sha256(key, b"bijli installer")
+    number = int.from_bytes(raw[:6], "big") % 10**CODE_DIGITS
+    return "%0*d" % (CODE_DIGITS, number)
 
 
 def seal(key, iv, plain):

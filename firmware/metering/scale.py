@@ -18,11 +18,13 @@ def _gain(numerator, denominator, limit):
     return ((numerator << shift) + (denominator >> 1)) // denominator, shift
 
 
-def bus_gain(voltage_ratio_x1000):
-    """(gain, shift) from the 4 mV step of the bus register to primary mV. Ratio 1 to 12.5."""
-    return _gain(4 * voltage_ratio_x1000, 1000, _GAIN_LIMIT_BUS)
+def bus_gain(voltage_ratio_x1000, ppm=0):
+    """(gain, shift) from the 4 mV step of the bus register to primary mV. Ratio 1 to 12.5; ppm: by
+    how much a calibration makes it more."""
+    return _gain(4 * voltage_ratio_x1000 * (1000000 + ppm), 1000000000, _GAIN_LIMIT_BUS)
 
 
-def shunt_gain(current_ratio_x1000, shunt_uohm):
-    """(gain, shift) from the 10 uV step of the shunt register to primary uA."""
-    return _gain(10000 * current_ratio_x1000, shunt_uohm, _GAIN_LIMIT_SHUNT)
+def shunt_gain(current_ratio_x1000, shunt_uohm, ppm=0):
+    """(gain, shift) from the 10 uV step of the shunt register to primary uA; ppm as above."""
+    ratio = 10000 * current_ratio_x1000 * (1000000 + ppm)
+    return _gain(ratio, shunt_uohm * 1000000, _GAIN_LIMIT_SHUNT)

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from firmware.core.config import read_document
+from firmware.core.sealing import installer_code
 from gateway.cli import app
 from host_tests.fakes.meter import FakeMeter
 from host_tests.gateway.conftest import TARIFF
@@ -59,6 +60,8 @@ def test_add_list_show_recharge(bench, run, tmp_path, tariff_file):
     meter.connect()
     meter.block(1500)
     meter.flush()
+    code, text = run("meter", "installer-code", "JH-0001")
+    assert text == installer_code(bytes.fromhex(config["key"])) + "\n"
     code, text = run("meter", "list")
     assert code == 0
     assert "JH-0001" in text and "online" in text

@@ -18,7 +18,7 @@ ARROWS = {
     "relay": {"core", "relay"},
     "storage": {"core", "storage"},
     "link": {"core", "link", "storage"},
-    "console": {"core", "console"},
+    "console": {"core", "console", "metering"},
     "kinds.py": {"core", "credit", "link"},
     "credentials.py": {"core", "link"},
     "orders.py": {"core", "credit", "link", "kinds"},
@@ -29,7 +29,7 @@ ARROWS = {
         *("credentials", "profiles"),
     },
     "begin.py": {"core", "credit", "relay", "storage", "link", "meter"},
-    "main.py": {"core", "metering", "credit", "relay", "storage", "link", "begin"},
+    "main.py": {"core", "metering", "credit", "relay", "storage", "link", "console", "begin"},
     "__init__.py": set(),
 }
 
@@ -41,7 +41,7 @@ ALLOWED = {
     "metering": {*PURE, "errno"},
     "credit": PURE,
     "relay": PURE,
-    "console": PURE,
+    "console": {*PURE, "asyncio"},  # console/terminal.py
     "storage": {*PURE, "os", "errno", "struct"},
     "kinds.py": PURE,
     "link": {*PURE, "asyncio", "errno", "gc", "os", "socket", "ssl", "struct", "tls"},
@@ -51,7 +51,7 @@ ALLOWED = {
     "start.py": PURE,
     "meter.py": PURE,
     "begin.py": {*PURE, "asyncio", "os", "time"},
-    "main.py": {*PURE, "asyncio", "gc", "sys", "time", "board"},
+    "main.py": {*PURE, "asyncio", "gc", "select", "sys", "time", "board"},
     "__init__.py": set(),
 }
 

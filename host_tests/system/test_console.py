@@ -1,0 +1,148 @@
+"""The meter's console on the serial port that it shares with mpremote, on the emulated board."""
+
+import subprocess
+import sys
+
+import pytest
+
+from boards.emulated import flashing
+from boards.emulated.board import EmulatedBoard
+from boards.emulated.cli import lab_config
+from boards.emulated.conductor import Conductor
+from boards.emulated.sim_clock import ConductedClock
+from firmware.core.sealing import installer_code
+from host_tests.fakes.interpreters import micropython
+
+START_MS = 1_767_600_000_000
+# A worn divider, a shunt off by 1 %, offsets at the datasheet's worst.
+ERRORS = {"shunt_offset_uv": 200, "shunt_gain_ppm": -10_000, "bus_gain_ppm": 8_000, "noise_lsb": 2}
+
+
+class Bench:
+    """One meter under a clock that only the test moves, and a person at its serial port."""
+
+    def __init__(self, folder, address, **settings):
+        self.config = lab_config()
+        self.clock = ConductedClock(address, "person")
+        self.worker = self.clock.worker("person")
+        flashing.flash_image(folder, flashing.files_of(flashing.build()), self.config)
+        settings = {"load": "constant:230V,10A", "rtc_set": True, "chip": ERRORS, **settings}
+        self.board = EmulatedBoard(folder, "meter", address, settings=settings)
+
+    def __enter__(self):
+        self.board.start()
+        self.passes(5)
+        return self
+
+    def __exit__(self, *exc):
+        self.board.stop()
+        self.worker.close()
+        self.clock.close()
+
+    def passes(self, seconds):
+        self.worker.wait(self.clock.utc_ms() + seconds * 1000)
+
+    def type(self, line, answer, seconds=3):
+        """Types a line and waits for a line of answer, which is returned."""
+        after = self.board.line_count
+        self.board.type(line.encode() + b"\r")
+        self.passes(seconds)
+        return self.board.wait_for(answer, 10, after)[0]
+
+    def unlock(self):
+        self.type("unlock " + installer_code(bytes.fromhex(self.config["key"])), "^unlocked")
+
+    def mpremote(self, *arguments):
+        run = subprocess.run(
+            [sys.executable, "-m", "mpremote", "connect", self.board.port, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout
+
+
+@pytest.fixture
+def bench(tmp_path):
+    micropython(32)
+    with (
+        Conductor(start_ms=START_MS) as conductor,
+        Bench(tmp_path / "meter", conductor.address) as made,
+    ):
+        yield made
+
+
+def test_a_meter_is_calibrated_at_its_serial_port(bench):
+    bench.type("help", "^calibrate zero | voltage V | current A")
+    assert "relay=closed" in bench.type("status", "^status ")
+    assert "bus=" in bench.type("raw", "^raw ")
+    bench.type("calibrate zero", "^error calibrate: is locked")
+    bench.type("unlock 00000000", "^error code: none is taken for")
+    bench.passes(30)
+    bench.unlock()
+    bench.type("calibrate zero", "^error zero: the shunt reads .* is there a current", 30)
+
+    bench.board.set(load="constant:0V,0A")
+    bench.passes(2)
+    bench.type("calibrate zero", "^calibration 1 of 2026-01-05", 30)
+    bench.board.set(load="constant:230V,10A")
+    bench.passes(2)
+    bench.type("calibrate voltage 230", "^calibration 2 of", 30)
+    bench.type("calibrate current 10.000", "^calibration 3 of", 30)
+    words = bench.type("raw", "^calibrated V=").split()
+    assert abs(float(words[1][2:]) - 230) < 0.1
+    assert abs(float(words[2][2:]) - 10) < 0.01
+
+    # The energy since then is that of the circuit, within the noise.
+    before_mj, wh = bench.board.look()["energy_mj"], counted_wh(bench)
+    bench.passes(3600)
+    true_wh = (bench.board.look()["energy_mj"] - before_mj) / 3_600_000
+    assert abs(counted_wh(bench) - wh - true_wh) < 0.001 * true_wh + 3
+
+    bench.board.cut_power()
+    bench.board.restore_power()
+    bench.passes(5)
+    bench.type("calibrate undo", "^error calibrate: is locked")
+    assert bench.type("calibrate show", "^calibration 3 of")
+    bench.passes(30)
+    bench.unlock()
+    bench.type("calibrate undo", "^calibration 4 of")
+    log = "\n".join(bench.board.lines())
+    assert installer_code(bytes.fromhex(bench.config["key"])) not in log
+    assert "Traceback" not in log
+
+
+def counted_wh(bench):
+    line = bench.type("status", "^status ")
+    return round(float(line.split("kWh=")[1].split()[0]) * 1000)
+
+
+def test_mpremote_gets_the_port_also_behind_a_half_typed_line(bench):
+    bench.board.type(b"calibr")
+    bench.passes(2)
+    assert bench.mpremote("exec", "print(6 * 7)") == "42\n"
+    assert "data/" in bench.mpremote("resume", "fs", "ls")
+
+
+def test_bytes_that_are_no_characters_stop_nothing(bench):
+    wh = counted_wh(bench)
+    bench.board.type(bytes(range(128, 256)) + b"\xc3")
+    bench.passes(600)
+    bench.board.type(b"x" * 300 + b"\r")
+    bench.passes(600)
+    bench.board.wait_for("^error line: must be at most 80 characters")
+    bench.board.type(b"\x00\x04\x1b[A\r")
+    bench.passes(3)
+    # Every second was sampled: 2.3 kW less 1 % for 20 minutes.
+    assert 750 <= counted_wh(bench) - wh <= 780
+
+
+def test_what_serves_a_person_is_dropped_when_nobody_types_any_more(bench):
+    bench.passes(120)
+    before = bench.board.command("heap")["free"]
+    bench.type("help", "^unlock CODE")
+    assert bench.board.command("heap")["free"] < before - 2000
+    bench.passes(700)
+    assert bench.board.command("heap")["free"] > before - 500
+    bench.type("help", "^unlock CODE")

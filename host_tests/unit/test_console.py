@@ -1,0 +1,224 @@
+"""The serial console: lines, commands, the installer's code, and that refusals change nothing."""
+
+import asyncio
+
+import pytest
+
+from firmware.console import commands
+from firmware.console.terminal import CODE_WAIT_S, LINE_MAX, UNLOCKED_S, Terminal
+from firmware.core.sealing import installer_code
+from firmware.metering import calibrating
+from firmware.storage.errors import StorageError
+from host_tests.fakes.bench import Bench
+
+
+class Sensor:
+    bus_raw, shunt_raw = 5750, -16
+
+
+class Uplink:
+    connected = True
+
+    def waiting(self):
+        return 3
+
+
+def refusing(*arguments):
+    raise StorageError("append", 28)
+
+
+class BenchTerminal(Terminal):
+    """Samples come while a command waits for them."""
+
+    def __init__(self, bench):
+        self.bench = bench
+        self.shown = ""
+        self.readings = [(5750, 0)]
+        super().__init__(bench.meter, Sensor(), Uplink(), self._show)
+
+    def _show(self, text):
+        self.shown += text
+
+    async def pause(self):
+        self.passes(1)
+
+    def passes(self, seconds):
+        for _ in range(seconds):
+            self.bench.pass_ms(1000)
+            self.bench.utc_s += 1
+            reading = self.readings[self.bench.utc_s % len(self.readings)]
+            if reading:
+                self.bench.meter.sample(*reading, 1000)
+            self.bench.meter.tick(1000)
+
+    def type(self, text):
+        """Types a line; returns what is shown behind it."""
+        self.shown = ""
+        for byte in text.encode() + b"\r":
+            line = self.take(byte)
+            if line is not None:
+                self.shown = ""
+                asyncio.run(commands.run(self, line))
+        return self.shown
+
+    def unlock(self):
+        self.passes(CODE_WAIT_S)
+        assert "unlocked" in self.type("unlock " + installer_code(self.bench.config.key))
+
+
+@pytest.fixture
+def console(tmp_path):
+    bench = Bench(tmp_path / "data")
+    yield BenchTerminal(bench)
+    bench.meter.journal.close()
+
+
+def test_help_names_every_command_and_status_is_the_line_of_the_log(console):
+    shown = console.type("help")
+    for name in ("help", "status", "raw", "unlock", "lock", "calibrate"):
+        assert f"\n{name} " in "\n" + shown
+    assert console.type("status") == console.bench.meter.status_line(True, 3) + "\n"
+
+
+def test_raw_shows_both_what_the_sensor_reads_and_what_counts(console):
+    meter = console.bench.meter
+    values = [0, 0, 0, -16 * 16, 0, 10000, 0]
+    meter.append("calibration", calibrating.fields(meter.calibration, "zero", values))
+    console.bench.meter.sample(5750, 4000, 0)
+    shown = console.type("raw")
+    assert "bus=5750 (23.000 V) shunt=-16 (-0.16 mV of 320)" in shown
+    assert "V=232.299 A=5.0200 W=1166.1" in shown
+
+
+def test_a_line_is_edited_echoed_and_bounded(console):
+    for byte in b"\r\nstatux":
+        assert console.take(byte) is None
+    assert console.take(127) is None
+    assert console.take(0xC3) is None  # half a character: dropped
+    assert console.take(ord("s")) is None
+    assert console.take(13) == "status"
+    assert console.shown == "statux\b \bs\n"
+    assert console.type("x" * (LINE_MAX + 1)).endswith(f"error line: must be at most {LINE_MAX} "
+                                                       "characters\n")  # fmt: skip
+    assert console.type("x" * LINE_MAX).startswith("error command: must be one of calibrate, help")
+
+
+def test_the_code_is_not_echoed(console):
+    code = installer_code(console.bench.config.key)
+    for byte in b"unlock " + code.encode():
+        console.take(byte)
+    assert console.shown == "unlock ********"
+    console.passes(CODE_WAIT_S)
+    console.type("")
+    assert not any(code in line for line in console.bench.lines)
+
+
+REFUSED = [
+    ("frobnicate", "command"),
+    ("status now", "command"),
+    ("calibrate", "calibrate"),
+    ("calibrate power 5", "calibrate"),
+    ("calibrate voltage", "voltage"),
+    ("calibrate voltage 0.999", "voltage"),
+    ("calibrate voltage 400.001", "voltage"),
+    ("calibrate voltage 230.1234", "voltage"),
+    ("calibrate voltage -230", "voltage"),
+    ("calibrate voltage 230V", "voltage"),
+    ("calibrate voltage 1e2", "voltage"),
+    ("calibrate voltage 230 5", "voltage"),
+    ("calibrate current 0.099", "current"),
+    ("calibrate current 120.1", "current"),
+    ("calibrate zero 5", "command"),
+    ("calibrate undo 5", "command"),
+    ("unlock", "code"),
+    ("unlock 1234567", "code"),
+    ("unlock 12345x78", "code"),
+]
+
+
+@pytest.mark.parametrize(("line", "field"), REFUSED)
+def test_bad_input_is_refused_by_name_and_changes_no_byte(console, line, field):
+    console.unlock()
+    console.passes(1)
+    image, state = console.bench.image(), console.bench.meter._state()
+    assert console.type(line).startswith(f"error {field}: ")
+    assert console.bench.image() == image
+    assert console.bench.meter._state() == state
+
+
+@pytest.mark.parametrize("line", ["zero", "voltage 230", "current 5", "undo"])
+def test_what_changes_money_needs_the_code(console, line):
+    image = console.bench.image()
+    assert "error calibrate: is locked" in console.type("calibrate " + line)
+    assert console.bench.image() == image
+    assert console.type("calibrate show") == "not calibrated\n"
+
+
+def test_the_code_is_rate_limited_also_right_after_a_start_and_locks_again(console):
+    code = installer_code(console.bench.config.key)
+    assert "error code: none is taken for 30 s" in console.type("unlock " + code)
+    console.passes(CODE_WAIT_S)
+    wrong = f"{(int(code) + 1) % 10**8:08d}"
+    assert "error code: is wrong" in console.type("unlock " + wrong)
+    console.passes(CODE_WAIT_S - 1)
+    assert "error code: none is taken for 1 s" in console.type("unlock " + code)
+    assert not console.unlocked()
+    console.passes(1)
+    assert console.type("unlock " + code).startswith("unlocked for 10 min")
+    console.passes(UNLOCKED_S - 1)
+    assert console.unlocked()
+    console.passes(1)
+    assert not console.unlocked()
+    assert console.type("unlock " + code).startswith("unlocked")
+    assert console.type("lock") == "locked\n"
+    assert not console.unlocked()
+
+
+def test_another_meters_code_is_wrong_and_a_changed_key_changes_it(console):
+    assert len({installer_code(bytes([n]) * 32) for n in range(100)}) == 100
+    console.passes(CODE_WAIT_S)
+    assert "is wrong" in console.type("unlock " + installer_code(bytes(31) + b"x"))
+    console.bench.order("k-1", 1, "key", salt="00" * 32)
+    assert len(console.bench.meter.credentials.keys) == 2
+    for key in console.bench.meter.credentials.keys:
+        console.passes(CODE_WAIT_S)
+        assert console.type("unlock " + installer_code(key)).startswith("unlocked")
+
+
+def test_calibrating_by_zero_voltage_and_current(console):
+    console.unlock()
+    console.readings = [(5, 12), (5, 13)]
+    assert "zero_320_x16 200" in console.type("calibrate zero")
+    console.readings = [(5765, 12)]
+    assert "voltage_gain_ppm -1736" in console.type("calibrate voltage 230")
+    console.readings = [(5765, 4028)]
+    shown = console.type("calibrate current 5.000")
+    assert "calibration 3 of " in shown
+    assert "current_gain_ppm -3860" in shown
+    console.passes(1)
+    energy = console.bench.meter.energy
+    assert abs(energy.voltage_mv - 230000) <= 4
+    assert abs(energy.current_ua - 5000000) <= 200
+    assert "calibration 4 of " in console.type("calibrate undo")
+    assert console.bench.meter.calibration.values[6] == 0
+    records = console.bench.records("calibration")
+    assert [r["what"] for r in records] == ["zero", "voltage", "current", "undo"]
+    assert any("calibration 3 current: voltage -1736 ppm" in line for line in console.bench.lines)
+
+
+def test_an_implausible_measurement_changes_no_record_and_metering_goes_on(console):
+    console.unlock()
+    console.readings = [(5750, 4000)]
+    wh = console.bench.meter.energy.import_wh
+    assert "error zero: the shunt reads 40000 uV" in console.type("calibrate zero")
+    assert "error current: the reference is off by" in console.type("calibrate current 6")
+    assert "error undo: there is no calibration" in console.type("calibrate undo")
+    assert console.bench.records("calibration") == []
+    assert console.bench.meter.measurement is None
+    assert console.bench.meter.energy.import_wh > wh
+    console.readings = [(5750, 0)]
+    console.bench.meter.journal.append = refusing
+    assert "error flash: refuses writes" in console.type("calibrate zero")
+    assert console.bench.meter.calibration.number == 0
+    console.readings = [None]
+    assert "error sensor: gave 0 good samples" in console.type("calibrate zero")
