@@ -15,6 +15,16 @@ GAIN_PPM = 10_000
 
 SHUNT_STEP_UV = 10  # "1 LSB step size", shunt voltage
 
+# The same table, column TYP (it has no MAX): what 25 to 85 degrees add after a calibration.
+WARMTH_K = 60
+WARM_OFFSET_UV = WARMTH_K // 10  # 0.1 uV/K
+WARM_GAIN_PPM = WARMTH_K * 10  # "1 m%/K", current; the bus voltage has none
+
+NOISE_LSB = 16  # of one conversion, so +-1 step is left after averaging 128; not in the datasheet
+
+BEFORE, AFTER, WARM = STATES = ("before", "after", f"+{WARMTH_K} K")
+"""Of a meter: not calibrated; calibrated; calibrated, then warmer."""
+
 BASIC_MA = 1_000  # Ib
 MAXIMUM_MA = 3_000  # Imax
 VOLTAGE_MV = 12_000  # at which the datasheet's figures hold
@@ -31,33 +41,52 @@ STARTING_FACTOR = 1.1  # our own: the standard wants a start, this the first Wh 
 
 @dataclass(frozen=True)
 class Corner:
-    """One chip, and what its model is given."""
+    """One chip: the signs of its errors, and what its model is given."""
 
     name: str
     """Errors of shunt (PGA = /8), current and voltage."""
-
+    offset: int
+    current: int
     chip: dict[str, Any]
+
+    def warmer(self) -> dict[str, Any]:
+        """The same chip after WARMTH_K, drifting to where its errors are."""
+        return {
+            **self.chip,
+            "shunt_offset_uv": [
+                uv + self.offset * WARM_OFFSET_UV for uv in self.chip["shunt_offset_uv"]
+            ],
+            "shunt_gain_ppm": self.chip["shunt_gain_ppm"] + self.current * WARM_GAIN_PPM,
+        }
 
 
 def corners() -> list[Corner]:
-    """Every sign of every error at its largest, and offsets that fall between two steps."""
+    """Every sign of every error at its largest; and noise on offsets between two steps."""
     found = [corner(*signs) for signs in itertools.product((1, -1), repeat=3)]
-    for sign in (1, -1):
-        # Half a step is what rounding loses at most, in the zero and in each reading.
-        found.append(corner(sign, sign, -sign, SHUNT_STEP_UV // 2))
-    return found
+    return [*found, corner(1, 1, -1, noisy=True), corner(-1, -1, 1, noisy=True)]
 
 
-def corner(offset: int, current: int, voltage: int, less_uv: int = 0) -> Corner:
+def corner(offset: int, current: int, voltage: int, noisy: bool = False) -> Corner:
     """The chip with these signs of its errors."""
+    less_uv = SHUNT_STEP_UV // 2 if noisy else 0
     return Corner(
         f"{offset * (OFFSET_UV[-1] - less_uv):+d} uV {current * GAIN_PPM / 10_000:+g} % "
-        f"{voltage * GAIN_PPM / 10_000:+g} %",
+        f"{voltage * GAIN_PPM / 10_000:+g} %{' noisy' if noisy else ''}",
+        offset,
+        current,
         {
             "shunt_offset_uv": [offset * (uv - less_uv) for uv in OFFSET_UV],
             "shunt_gain_ppm": current * GAIN_PPM,
             "bus_gain_ppm": voltage * GAIN_PPM,
+            "noise_lsb": NOISE_LSB if noisy else 0,
         },
+    )
+
+
+def ideal() -> Corner:
+    """A chip without errors."""
+    return Corner(
+        "none", 0, 0, {"shunt_offset_uv": [0] * 4, "shunt_gain_ppm": 0, "bus_gain_ppm": 0}
     )
 
 

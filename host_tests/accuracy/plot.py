@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from host_tests.accuracy import conditions
+from host_tests.accuracy.conditions import BEFORE, WARM, WARMTH_K
 from host_tests.accuracy.run import Errors
 
 TICKS_MA = (4, 10, 20, *conditions.CURRENTS_MA)
@@ -20,11 +21,10 @@ BLUE, ORANGE, RED, GREY = "#1f5fa8", "#d9730d", "#b3261e", "#555555"
 
 def draw(results: list[Errors], folder: Path) -> list[Path]:
     """Writes `accuracy.png` and `accuracy.svg`; returns their paths."""
-    halves = [
-        (name, chosen)
-        for name, wanted in (("before calibration", False), ("after calibration", True))
-        if (chosen := [errors for errors in results if errors.calibrated is wanted])
-    ]
+    halves = (
+        ("before calibration", [errors for errors in results if errors.state == BEFORE]),
+        ("after calibration", [errors for errors in results if errors.state != BEFORE]),
+    )
     figure = Figure(figsize=(9, 4.2 * len(halves) + 0.9), layout="constrained")
     figure.suptitle(
         "Bijli, class-1-shaped DC test: error of the registered energy\n"
@@ -46,15 +46,17 @@ def panel(axes: Axes, name: str, results: list[Errors]) -> None:
     """One half: a line for each chip."""
     labelled = set()
     for errors in results:
-        high = errors.corner.chip["shunt_offset_uv"][0] > 0
+        high = errors.corner.offset > 0
+        warm = errors.state == WARM
         label = f"chips with a {'positive' if high else 'negative'} offset"
+        label += f", {WARMTH_K} K warmer" if warm else ""
         currents = sorted(errors.at_ma)
         axes.plot(
             [ma / 1000 for ma in currents],
             [errors.at_ma[ma] for ma in currents],
             color=BLUE if high else ORANGE,
             linewidth=1.1,
-            alpha=0.85,
+            linestyle="dotted" if warm else "solid",
             label=None if label in labelled else label,
         )
         labelled.add(label)
@@ -81,9 +83,9 @@ def panel(axes: Axes, name: str, results: list[Errors]) -> None:
     largest = max(
         abs(error) for errors in results for ma, error in errors.at_ma.items() if ma >= 50
     )
-    reach = 1.15 * max(largest, conditions.LIMITS[0][1])
+    reach = 1.6 * max(largest, conditions.LIMITS[0][1])
     axes.set_ylim(-reach, reach)
     axes.set_title(name, loc="left", fontsize=11)
     axes.set_ylabel("error, %")
     axes.grid(alpha=0.25)
-    axes.legend(loc="upper right", fontsize=9)
+    axes.legend(loc="upper right", fontsize=8, ncols=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import tempfile
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -21,9 +22,23 @@ DATA = ROOT.parent / "shared" / "data"
 TIMEOUT_S = 1_200
 POINT_S = 20  # a constant load and no noise: each second is as the first
 
-# What the household's 230 V and 35 A are to the sensor: 23 V and 2.8 A.
-HOUSEHOLD_RATIOS = {"voltage_ratio_x1000": 10_000, "current_ratio_x1000": 12_500}
-BENCH_RATIOS = {"voltage_ratio_x1000": 1_000, "current_ratio_x1000": 1_000}
+Step = tuple[Any, ...]
+"""Name of a function of vm/measure.py and its arguments."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How the bench is seen by the meter, and what is on it while it is calibrated."""
+
+    voltage_ratio_x1000: int
+    current_ratio_x1000: int
+    voltage_mv: int
+    basic_ma: int
+
+
+BENCH = Scale(1_000, 1_000, conditions.VOLTAGE_MV, conditions.BASIC_MA)
+# The household's 250 V and 34 A are 25 V and 2.7 A to the sensor.
+HOUSEHOLD = Scale(10_000, 12_500, 230_000, 12_500)
 
 
 @dataclass
@@ -48,10 +63,10 @@ class Household:
 
 @dataclass
 class Errors:
-    """What one chip's meter did, before or after its calibration. Errors in per cent."""
+    """What one chip's meter did, in a state. Errors in per cent."""
 
     corner: Corner
-    calibrated: bool
+    state: str
     at_ma: dict[int, float] = field(default_factory=dict)
     first_wh_s: int | None = None
     """-1: it did not come."""
@@ -70,53 +85,59 @@ class Bench:
         self._rom = rom_image(folder)
         self.households = recordings() if amount.replays else []
 
-    def errors(self, corner: Corner) -> Errors:
-        """The whole of one chip, without calibration."""
+    def errors(self, corner: Corner, state: str) -> Errors:
+        """What one chip makes of the meter in a state of conditions.STATES."""
         amount = self._amount
-        errors = Errors(corner, False)
-        tests: list[tuple[Any, ...]] = [
+        errors = Errors(corner, state)
+        steps: list[Step] = [
             ("constant", conditions.VOLTAGE_MV, ma, POINT_S) for ma in amount.currents_ma
         ]
-        tests.append(("constant", conditions.NO_LOAD_MV, 0, amount.no_load_s))
+        steps.append(("constant", conditions.NO_LOAD_MV, 0, amount.no_load_s))
         if amount.starts:
             limit_s = 3 * expected_first_wh_s()
-            tests.append(("starts", conditions.VOLTAGE_MV, conditions.STARTING_MA, limit_s))
-        results = self._measure(corner, BENCH_RATIOS, tests)
+            steps.append(("starts", conditions.VOLTAGE_MV, conditions.STARTING_MA, limit_s))
+        results = self._measure(errors, BENCH, steps)
         for ma, half_uj in zip(amount.currents_ma, results, strict=False):
             true_half_uj = 2 * conditions.VOLTAGE_MV * ma * POINT_S
             errors.at_ma[ma] = per_cent(Fraction(half_uj, true_half_uj))
         errors.no_load_mwh = results[len(amount.currents_ma)] / 7_200_000
         if amount.starts:
             errors.first_wh_s = results[-1]
-        tests = [("replay", str(home.path), home.minutes) for home in self.households]
-        results = self._measure(corner, HOUSEHOLD_RATIOS, tests)
-        for home, half_uj in zip(self.households, results, strict=True):
-            wh = Fraction(half_uj, 7_200_000_000)
-            errors.replays[home.name] = (float(wh / 1000), per_cent(wh / home.wh))
+        if self.households:
+            steps = [("replay", str(home.path), home.minutes) for home in self.households]
+            results = self._measure(errors, HOUSEHOLD, steps)
+            for home, half_uj in zip(self.households, results, strict=True):
+                wh = Fraction(half_uj, 7_200_000_000)
+                errors.replays[home.name] = (float(wh / 1000), per_cent(wh / home.wh))
         return errors
 
-    def _measure(self, corner: Corner, ratios: dict[str, int], tests: list[Any]) -> list[int]:
-        if not tests:
-            return []
-        folder = self._folder / "-".join(corner.name.split()) / str(ratios["voltage_ratio_x1000"])
-        folder.mkdir(parents=True)
+    def _measure(self, errors: Errors, scale: Scale, steps: list[Step]) -> list[int]:
+        """The results of the steps, after those that bring the meter into its state."""
+        corner, state = errors.corner, errors.state
+        before: list[Step] = [("chip", corner.chip)]
+        if state != conditions.BEFORE:
+            before.append(("calibrate", scale.voltage_mv, scale.basic_ma))
+        if state == conditions.WARM:
+            before.append(("chip", corner.warmer()))
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
         config = meter_config(
-            **ratios, basic_current_ma=conditions.BASIC_MA, opening_balance_mp=10**10
+            voltage_ratio_x1000=scale.voltage_ratio_x1000,
+            current_ratio_x1000=scale.current_ratio_x1000,
+            basic_current_ma=scale.basic_ma,
+            opening_balance_mp=10**10,
         )
-        if ratios is HOUSEHOLD_RATIOS:
-            config["basic_current_ma"] *= ratios["current_ratio_x1000"] // 1000
         (folder / "config.json").write_text(json.dumps(config))
-        (folder / "plan.json").write_text(json.dumps({"chip": corner.chip, "tests": tests}))
+        (folder / "steps.json").write_text(json.dumps(before + steps))
         found: list[int] = run_script(
             str(SCRIPT),
             self._emulator,
             self._rom,
             folder / "flash.bin",
             folder / "config.json",
-            folder / "plan.json",
+            folder / "steps.json",
             timeout_s=TIMEOUT_S,
         )
-        return found
+        return found[len(before) :]
 
 
 def expected_first_wh_s() -> int:
@@ -156,7 +177,7 @@ def _number(text: str | None, missing: Fraction) -> Fraction:
         return missing
 
 
-def failures(errors: Errors, no_load_s: int) -> list[str]:
+def failures(errors: Errors) -> list[str]:
     """The limits that a meter does not keep."""
     found = [
         f"{error:+.2f} % at {ma / 1000:g} A, allowed are {allowed:g} %"
@@ -164,7 +185,7 @@ def failures(errors: Errors, no_load_s: int) -> list[str]:
         if (allowed := conditions.limit(ma)) is not None and abs(error) > allowed
     ]
     if errors.no_load_mwh:
-        found.append(f"{errors.no_load_mwh:.0f} mWh in {no_load_s} s without load")
+        found.append(f"{errors.no_load_mwh:.0f} mWh without load")
     first_s = errors.first_wh_s
     if first_s is not None and not within_starting_time(first_s):
         found.append(f"first Wh at the starting current after {first_s} s")
@@ -173,7 +194,7 @@ def failures(errors: Errors, no_load_s: int) -> list[str]:
         for name, (_kwh, error) in errors.replays.items()
         if abs(error) > conditions.REPLAY_LIMIT
     ]
-    return [f"{errors.corner.name}: {text}" for text in found]
+    return [f"{errors.corner.name}, {errors.state}: {text}" for text in found]
 
 
 def within_starting_time(first_wh_s: int) -> bool:

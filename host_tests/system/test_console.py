@@ -5,72 +5,29 @@ import sys
 
 import pytest
 
-from boards.emulated import flashing
-from boards.emulated.board import EmulatedBoard
-from boards.emulated.cli import lab_config
-from boards.emulated.conductor import Conductor
-from boards.emulated.sim_clock import ConductedClock
-from firmware.core.sealing import installer_code
 from host_tests.fakes.interpreters import micropython
+from host_tests.fakes.lab import Lab
 
-START_MS = 1_767_600_000_000
 # A worn divider, a shunt off by 1 %, offsets at the datasheet's worst.
 ERRORS = {"shunt_offset_uv": 200, "shunt_gain_ppm": -10_000, "bus_gain_ppm": 8_000, "noise_lsb": 2}
-
-
-class Bench:
-    """One meter under a clock that only the test moves, and a person at its serial port."""
-
-    def __init__(self, folder, address, **settings):
-        self.config = lab_config()
-        self.clock = ConductedClock(address, "person")
-        self.worker = self.clock.worker("person")
-        flashing.flash_image(folder, flashing.files_of(flashing.build()), self.config)
-        settings = {"load": "constant:230V,10A", "rtc_set": True, "chip": ERRORS, **settings}
-        self.board = EmulatedBoard(folder, "meter", address, settings=settings)
-
-    def __enter__(self):
-        self.board.start()
-        self.passes(5)
-        return self
-
-    def __exit__(self, *exc):
-        self.board.stop()
-        self.worker.close()
-        self.clock.close()
-
-    def passes(self, seconds):
-        self.worker.wait(self.clock.utc_ms() + seconds * 1000)
-
-    def type(self, line, answer, seconds=3):
-        """Types a line and waits for a line of answer, which is returned."""
-        after = self.board.line_count
-        self.board.type(line.encode() + b"\r")
-        self.passes(seconds)
-        return self.board.wait_for(answer, 10, after)[0]
-
-    def unlock(self):
-        self.type("unlock " + installer_code(bytes.fromhex(self.config["key"])), "^unlocked")
-
-    def mpremote(self, *arguments):
-        run = subprocess.run(
-            [sys.executable, "-m", "mpremote", "connect", self.board.port, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-        assert run.returncode == 0, run.stdout + run.stderr
-        return run.stdout
 
 
 @pytest.fixture
 def bench(tmp_path):
     micropython(32)
-    with (
-        Conductor(start_ms=START_MS) as conductor,
-        Bench(tmp_path / "meter", conductor.address) as made,
-    ):
+    with Lab(tmp_path / "meter", ERRORS, "230V,10A") as made:
         yield made
+
+
+def mpremote(bench, *arguments):
+    run = subprocess.run(
+        [sys.executable, "-m", "mpremote", "connect", bench.board.port, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
 
 
 def test_a_meter_is_calibrated_at_its_serial_port(bench):
@@ -109,7 +66,7 @@ def test_a_meter_is_calibrated_at_its_serial_port(bench):
     bench.unlock()
     bench.type("calibrate undo", "^calibration 4 of")
     log = "\n".join(bench.board.lines())
-    assert installer_code(bytes.fromhex(bench.config["key"])) not in log
+    assert bench.code() not in log
     assert "Traceback" not in log
 
 
@@ -121,8 +78,8 @@ def counted_wh(bench):
 def test_mpremote_gets_the_port_also_behind_a_half_typed_line(bench):
     bench.board.type(b"calibr")
     bench.passes(2)
-    assert bench.mpremote("exec", "print(6 * 7)") == "42\n"
-    assert "data/" in bench.mpremote("resume", "fs", "ls")
+    assert mpremote(bench, "exec", "print(6 * 7)") == "42\n"
+    assert "data/" in mpremote(bench, "resume", "fs", "ls")
 
 
 def test_bytes_that_are_no_characters_stop_nothing(bench):
