@@ -172,7 +172,6 @@ class Meter:
         self._floors_behind = False
 
     def _state(self):
-        block_start_utc_s, block_start_wh = self.profiles.start_state()
         return {
             "account": self.account.state(),
             "credit_state": self._credit_state,
@@ -186,8 +185,8 @@ class Meter:
             "highest": self.orders.highest,
             "last_order": self.orders.last,
             "last_utc_s": self.last_utc_s,
-            "block_start_utc_s": block_start_utc_s,
-            "block_start_wh": block_start_wh,
+            "block_start_utc_s": self.profiles.start_utc_s,
+            "block_start_wh": self.profiles.start_wh,
             "profiles": self.profiles.state(),
             "import_wh": self.energy.import_wh,
             "remainder_half_mj": self.energy.imported.half_mj,

@@ -11,6 +11,7 @@ host_tests/unit/test_profiles.py, host_tests/property/test_profiles_model.py.
 """
 
 from firmware.core import civil, events
+from firmware.core.records import PROFILES
 from firmware.core.shim import const
 from firmware.metering.profile import Block, Span, demand_w
 
@@ -33,16 +34,12 @@ class Profiles:
         self.power_failures = 0  # ever
         self.lost = 0  # records that found no room while the flash refused
         self.undated = False  # there was a boot without the time since the interval began
-        self._start_utc_s = 0
-        self._start_wh = 0
+        self.start_utc_s = 0  # of the running interval
+        self.start_wh = 0
         self._start_export_wh = 0
         self._length_s = 0
         self._again_utc_s = 0  # interval that the clock goes through for a second time; 0: none
-        self.take_settings()
-
-    def take_settings(self):
-        """The settings may have changed. The running interval keeps its length."""
-        self.block.set_limit(self._meter.config.sanctioned_load_w)
+        self.block.set_limit(meter.config.sanctioned_load_w)
 
     def state(self):
         """The state as a dict for a snapshot; `restore` takes it back."""
@@ -59,8 +56,8 @@ class Profiles:
 
     def restore(self, start_utc_s, start_wh, state):
         """Takes the running interval's start, and what `state` gave; None: 0.1.0 had no such."""
-        self._start_utc_s = start_utc_s
-        self._start_wh = start_wh
+        self.start_utc_s = start_utc_s
+        self.start_wh = start_wh
         if state is None:
             self._length_s = 1800
             return
@@ -72,59 +69,49 @@ class Profiles:
         self.day.restore(state["day"])
         self.month.restore(state["month"])
 
-    def start_state(self):
-        """(UTC s, import register) of the running interval's start."""
-        return self._start_utc_s, self._start_wh
-
     def start_anew(self):
         """The registers jumped: all of it is counted from where they are now."""
         registers = self._registers()
-        self._start_wh, self._start_export_wh = registers[:2]
+        self.start_wh, self._start_export_wh = registers[:2]
         self.day.start_from(*registers)
         self.month.start_from(*registers)
 
     def apply(self, record):
         """What a record means for the profiles: live after it is written, and at recovery."""
         kind = record["type"]
-        if kind == "load" or kind == "block":
-            # One that waited for the flash was taken when it was closed.
-            if record["start_utc_s"] >= self._start_utc_s:
-                self._take_load(record)
-        elif kind == "day":
-            self._take_span(self.day, record)
-        elif kind == "billing":
-            self._take_span(self.month, record)
+        if kind == "settings":  # the running interval keeps its length
+            self.block.set_limit(self._meter.config.sanctioned_load_w)
         elif kind == "resync":
             self.start_anew()
-        elif kind == "settings":
-            self.take_settings()
         elif kind == "event" and record["code"] == events.POWER_RESTORED:
             self.power_failures += 1
-
-    def _take_load(self, record):
+        if kind not in PROFILES:
+            return
+        wh = record["import_wh"]
+        exported = self._meter.energy.exported
+        span = {"day": self.day, "billing": self.month}.get(kind, self)
+        if record["start_utc_s"] < span.start_utc_s:
+            return  # it waited for the flash, and was taken when it was closed
+        if span is not self:
+            charges_mp = self._meter.account.charges_mp(wh)
+            span.begin(record["end_utc_s"], wh, record["export_wh"], charges_mp)
+            exported.raise_to(record["export_wh"])
+            return
         end_utc_s = record["start_utc_s"] + record["length_s"]
-        self._start_wh = record["import_wh"]
+        self.start_wh = wh
         self._start_export_wh += record.get("energy_export_wh", 0)
-        self._meter.energy.exported.raise_to(self._start_export_wh)
+        exported.raise_to(self._start_export_wh)
         self._begin_interval(end_utc_s, end_utc_s)
         self.day.add(record)
         self.month.add(record)
         self.block.clear()
-
-    def _take_span(self, span, record):
-        # One that waited for the flash was taken when it was closed.
-        if record["start_utc_s"] >= span.start_utc_s:
-            wh = record["import_wh"]
-            charges_mp = self._meter.account.charges_mp(wh)
-            span.begin(record["end_utc_s"], wh, record["export_wh"], charges_mp)
-            self._meter.energy.exported.raise_to(record["export_wh"])
 
     def _begin_interval(self, utc_s, least_utc_s):
         """The running interval is that of `utc_s`; it does not begin before `least_utc_s`."""
         length_s = self._meter.config.block_min * 60
         if utc_s - utc_s % length_s < least_utc_s:
             length_s = _SHORT_S  # a longer one would overlap: the setting has changed
-        self._start_utc_s = utc_s - utc_s % length_s
+        self.start_utc_s = utc_s - utc_s % length_s
         self._length_s = length_s
 
     def _registers(self):
@@ -141,9 +128,9 @@ class Profiles:
         begun = self._close_interval(utc_s)
         offset_s = self._meter.config.utc_offset_s
         midnight_utc_s = utc_s - (utc_s + offset_s) % civil.DAY_S
-        begun = self._close_span(self.day, midnight_utc_s, utc_s, self._write_day) or begun
+        begun = self._close_span("day", self.day, midnight_utc_s, utc_s) or begun
         month_utc_s = civil.month_start_utc_s(utc_s, offset_s)
-        begun = self._close_span(self.month, month_utc_s, utc_s, self._write_billing) or begun
+        begun = self._close_span("billing", self.month, month_utc_s, utc_s) or begun
         if begun or self.undated:
             # No record says so: the next restart must find it.
             self.undated = False
@@ -151,11 +138,11 @@ class Profiles:
 
     def _close_interval(self, utc_s):
         """True if another interval began than the one behind the last."""
-        start_utc_s = self._start_utc_s
+        start_utc_s = self.start_utc_s
         ahead_s = start_utc_s - utc_s
         if not start_utc_s:
             self._begin_interval(utc_s, 0)
-            if self.undated and self._meter.energy.import_wh > self._start_wh:
+            if self.undated and self._meter.energy.import_wh > self.start_wh:
                 self._write_load(0)
             return True
         if ahead_s > _TIME_STEP_MAX_S:  # the time before was wrong
@@ -174,68 +161,55 @@ class Profiles:
             self._again_utc_s = 0
             self._write_load(0)
         elif utc_s >= start_utc_s + self._length_s:
-            late = self.block.supply_s > self._length_s + self._late_s()
+            late_s = _LATE_S + 2 * self._meter.config.sample_period_ms // 1000
+            late = self.block.supply_s > self._length_s + late_s
             self._write_load(0 if self.undated or late else self._length_s)
-            end_utc_s = self._start_utc_s
+            end_utc_s = self.start_utc_s
             if utc_s >= end_utc_s + self._length_s:
                 # Intervals without supply have no record: the next restart must not fill them.
                 self._begin_interval(utc_s, end_utc_s)
                 return True
         return False
 
-    def _late_s(self):
-        return _LATE_S + 2 * self._meter.config.sample_period_ms // 1000
-
-    def _close_span(self, span, begin_utc_s, utc_s, write):
+    def _close_span(self, kind, span, begin_utc_s, utc_s):
         """Closes a day or month that ends at `begin_utc_s`; True if its time was wrong, or the
         first is known now."""
         if span.start_utc_s == 0:
             span.begin(utc_s, *self._registers())
             return True
         if span.start_utc_s - utc_s > _TIME_STEP_MAX_S:
-            write(span.start_utc_s)
+            self._write_span(kind, span, span.start_utc_s)
             span.start_utc_s = utc_s
             return True
         if begin_utc_s > span.start_utc_s:
             # Without the time the meter went on behind midnight: the span says so.
-            write(utc_s if self.undated else begin_utc_s)
+            self._write_span(kind, span, utc_s if self.undated else begin_utc_s)
         return False
 
     def _write_load(self, length_s):
         block = self.block
+        voltages_mv, currents_ma = block.voltages_mv(), block.currents_ma()
         self._write(
             "load",
             {
-                "start_utc_s": self._start_utc_s,
+                "start_utc_s": self.start_utc_s,
                 "length_s": length_s,
-                "energy_wh": self._meter.energy.import_wh - self._start_wh,
+                "energy_wh": self._meter.energy.import_wh - self.start_wh,
                 "energy_export_wh": self._meter.energy.export_wh - self._start_export_wh,
-                "voltage_mv": block.voltage_mv(),
-                "voltage_min_mv": block.voltage_min_mv(),
-                "voltage_max_mv": block.voltage_max_mv,
-                "current_ma": block.current_ma(),
-                "current_min_ma": block.current_min_ma(),
-                "current_max_ma": block.current_max_ma,
+                "voltage_mv": voltages_mv[0],
+                "voltage_min_mv": voltages_mv[1],
+                "voltage_max_mv": voltages_mv[2],
+                "current_ma": currents_ma[0],
+                "current_min_ma": currents_ma[1],
+                "current_max_ma": currents_ma[2],
                 "supply_s": block.supply_s,
                 "over_load_s": block.over_load_s,
             },
         )
 
-    def _write_day(self, end_utc_s):
-        day = self.day
-        fields = self._span_fields(day, end_utc_s)
-        fields["over_load_min"] = day.over_load_s // 60
-        fields["cost_mp"] = self._registers()[2] - day.start_charges_mp
-        self._write("day", fields)
-
-    def _write_billing(self, end_utc_s):
-        fields = self._span_fields(self.month, end_utc_s)
-        fields["power_failures"] = self.power_failures
-        self._write("billing", fields)
-
-    def _span_fields(self, span, end_utc_s):
-        import_wh, export_wh, _charges_mp = self._registers()
-        return {
+    def _write_span(self, kind, span, end_utc_s):
+        import_wh, export_wh, charges_mp = self._registers()
+        fields = {
             "start_utc_s": span.start_utc_s,
             "end_utc_s": end_utc_s,
             "energy_wh": import_wh - span.start_wh,
@@ -245,6 +219,12 @@ class Profiles:
             "demand_max_w": span.demand_max_w,
             "demand_max_utc_s": span.demand_max_utc_s,
         }
+        if span is self.day:
+            fields["over_load_min"] = span.over_load_s // 60
+            fields["cost_mp"] = charges_mp - span.start_charges_mp
+        else:
+            fields["power_failures"] = self.power_failures
+        self._write(kind, fields)
 
     def _write(self, kind, fields):
         """Writes a record; while the flash refuses, keeps it in memory as it is now."""
@@ -267,7 +247,7 @@ class Profiles:
     def live(self):
         """The members of SPEC section 2.2 that are of the profiles."""
         month = self.month
-        energy_wh = self._meter.energy.import_wh - self._start_wh
+        energy_wh = self._meter.energy.import_wh - self.start_wh
         return {
             "demand_w": demand_w(energy_wh, self._length_s),
             "demand_max_w": month.demand_max_w,

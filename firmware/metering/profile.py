@@ -35,10 +35,8 @@ class Block:
         self.samples = 0
         self._sum_voltage_mv = 0
         self._sum_current_ma = 0
-        self._voltage_min_mv = _NO_LIMIT
-        self.voltage_max_mv = 0
-        self._current_min_ma = _NO_LIMIT
-        self.current_max_ma = 0
+        self._voltage_min_mv = self._current_min_ma = _NO_LIMIT
+        self._voltage_max_mv = self._current_max_ma = 0
         self.supply_s = 0
         self.over_load_s = 0
 
@@ -60,12 +58,12 @@ class Block:
             self.samples += 1
             self._sum_voltage_mv += voltage_mv
             self._sum_current_ma += current_ma
-        if voltage_mv > self.voltage_max_mv:
-            self.voltage_max_mv = voltage_mv
+        if voltage_mv > self._voltage_max_mv:
+            self._voltage_max_mv = voltage_mv
         if voltage_mv < self._voltage_min_mv:
             self._voltage_min_mv = voltage_mv
-        if current_ma > self.current_max_ma:
-            self.current_max_ma = current_ma
+        if current_ma > self._current_max_ma:
+            self._current_max_ma = current_ma
         if current_ma < self._current_min_ma:
             self._current_min_ma = current_ma
         if power_mw > self._limit_mw:
@@ -79,21 +77,19 @@ class Block:
         self.supply_s += supply_ms // 1000
         self._supply_ms = supply_ms % 1000
 
-    def voltage_mv(self):
-        """Mean voltage, 0 without samples."""
-        return self._sum_voltage_mv // self.samples if self.samples else 0
+    def voltages_mv(self):
+        """(mean, lowest, highest), all 0 without samples."""
+        if not self.samples:
+            return 0, 0, 0
+        mean_mv = self._sum_voltage_mv // self.samples
+        return mean_mv, self._voltage_min_mv, self._voltage_max_mv
 
-    def voltage_min_mv(self):
-        """Lowest voltage, 0 without samples."""
-        return self._voltage_min_mv if self.samples else 0
-
-    def current_ma(self):
-        """Mean current, 0 without samples."""
-        return self._sum_current_ma // self.samples if self.samples else 0
-
-    def current_min_ma(self):
-        """Lowest current, 0 without samples."""
-        return self._current_min_ma if self.samples else 0
+    def currents_ma(self):
+        """(mean, lowest, highest), all 0 without samples."""
+        if not self.samples:
+            return 0, 0, 0
+        mean_ma = self._sum_current_ma // self.samples
+        return mean_ma, self._current_min_ma, self._current_max_ma
 
 
 class Span:

@@ -13,6 +13,7 @@ sys.path.insert(0, sys.argv[1])
 from firmware.core import civil, digest, sealing
 from firmware.credit import tariff as tariffs
 from firmware.metering.energy import EnergyRegister
+from firmware.metering.profile import Block
 from firmware.metering.scale import bus_gain, shunt_gain
 
 
@@ -51,13 +52,20 @@ def main():
     bus_raw, shunt_raw = 6000, 32000
     register.scale(bus_gain(12500), -160, shunt_gain(31250, 100000), -480)
     register.add(bus_raw, shunt_raw, 0)
+    block = Block()
+    block.set_limit(20000)
     micropython.heap_lock()
     try:
         for i in range(3600):
             register.add(bus_raw, shunt_raw if i & 4 else -shunt_raw, 2000)
+            block.add(register.voltage_mv, register.current_ua, register.power_mw, 2000)
+            block.supplied(2000)
     finally:
         micropython.heap_unlock()
     check("full scale", (register.voltage_mv, register.current_ua), (300500, 100093750))
+    check("block", (block.supply_s, block.over_load_s), (7200, 7200))
+    check("voltages", block.voltages_mv(), (300500, 300500, 300500))
+    check("currents", block.currents_ma(), (99999, 99906, 100093))
     print("OK")
 
 
