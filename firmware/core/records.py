@@ -1,6 +1,6 @@
 """The table of journal records: one home for what is packed on flash, sent, and checked.
 
-Each type has a code (stored, never reused) and its members in order, each with a kind:
+Each type has a code (stored, never reused) and its members in order, each with a kind (`members`):
 
     "u8" "u16" "u32" "i32" "i64"   integer of that range
     "text"                         up to 36 characters of ASCII, length-prefixed on flash
@@ -39,110 +39,121 @@ CALIBRATED = (
 )
 """Values of a calibration: zeros of the shunt by range in mV and of the bus, gains."""
 
-_REGISTERS = (("import_wh", "i64"), ("balance_mp", "i64"))
+# Members are written one behind the other, name and kind: in pairs they would take 1 kB of heap.
+# fmt: off
+_REGISTERS = ("import_wh", "i64", "balance_mp", "i64")
 
 _SPAN = (
-    ("start_utc_s", "u32"),
-    ("end_utc_s", "u32"),
-    ("energy_wh", "u32"),
-    ("energy_export_wh", "u32"),
-    ("export_wh", "i64"),
-    ("supply_min", "u32"),
-    ("demand_max_w", "i32"),
-    ("demand_max_utc_s", "u32"),
+    "start_utc_s", "u32",
+    "end_utc_s", "u32",
+    "energy_wh", "u32",
+    "energy_export_wh", "u32",
+    "export_wh", "i64",
+    "supply_min", "u32",
+    "demand_max_w", "i32",
+    "demand_max_utc_s", "u32",
 )
 
 RECORDS = {
-    "boot": (1, (("cause", CAUSES), ("firmware", "text"), ("off_s", "i32")) + _REGISTERS),
+    "boot": (1, ("cause", CAUSES, "firmware", "text", "off_s", "i32") + _REGISTERS),
     "event": (
         2,
-        (("code", "u16"), ("detail", "i64"))
+        ("code", "u16", "detail", "i64")
         + _REGISTERS
-        + (("voltage_mv", "i32"), ("current_ma", "i32")),
+        + ("voltage_mv", "i32", "current_ma", "i32"),
     ),
     "block": (
         3,
         (
-            ("start_utc_s", "u32"),
-            ("length_s", "u16"),
-            ("energy_wh", "u32"),
-            ("voltage_mv", "i32"),
-            ("current_ma", "i32"),
-            ("power_max_w", "i32"),
-            ("supply_s", "u16"),
+            "start_utc_s", "u32",
+            "length_s", "u16",
+            "energy_wh", "u32",
+            "voltage_mv", "i32",
+            "current_ma", "i32",
+            "power_max_w", "i32",
+            "supply_s", "u16",
         )
         + _REGISTERS,
     ),
     "credit": (
         4,
-        (("kind", CREDIT_KINDS), ("id", "text"), ("counter", "u32"), ("amount_mp", "i64"))
+        ("kind", CREDIT_KINDS, "id", "text", "counter", "u32", "amount_mp", "i64")
         + _REGISTERS,
     ),
-    "tariff": (5, (("document", "json"),) + _REGISTERS),
+    "tariff": (5, ("document", "json") + _REGISTERS),
     "period": (
         6,
         (
-            ("start_utc_s", "u32"),
-            ("end_utc_s", "u32"),
-            ("start_wh", "i64"),
-            ("end_wh", "i64"),
-            ("charge_mp", "i64"),
-            ("tariff", "text"),
-            ("tariff_version", "u16"),
-            ("balance_mp", "i64"),
+            "start_utc_s", "u32",
+            "end_utc_s", "u32",
+            "start_wh", "i64",
+            "end_wh", "i64",
+            "charge_mp", "i64",
+            "tariff", "text",
+            "tariff_version", "u16",
+            "balance_mp", "i64",
         ),
     ),
     "relay": (
         7,
-        (("state", STATES), ("contact", "u8"), ("reason", REASONS)) + _REGISTERS,
+        ("state", STATES, "contact", "u8", "reason", REASONS) + _REGISTERS,
     ),
     "order": (
         8,
-        (("id", "text"), ("counter", "u32"), ("kind", "text"), ("result", RESULTS)) + _REGISTERS,
+        ("id", "text", "counter", "u32", "kind", "text", "result", RESULTS) + _REGISTERS,
     ),
     # Accepted orders that change the meter's state: the record is the answer's.
-    "settings": (9, (("id", "text"), ("counter", "u32"), ("document", "json")) + _REGISTERS),
+    "settings": (9, ("id", "text", "counter", "u32", "document", "json") + _REGISTERS),
     "arrears": (
         10,
-        (("id", "text"), ("counter", "u32"), ("amount_mp", "i64"), ("share_percent", "u8"))
+        ("id", "text", "counter", "u32", "amount_mp", "i64", "share_percent", "u8")
         + _REGISTERS,
     ),
-    "emergency": (11, (("id", "text"), ("counter", "u32"), ("limit_mp", "i64")) + _REGISTERS),
-    "resync": (12, (("id", "text"), ("counter", "u32"), ("document", "json")) + _REGISTERS),
+    "emergency": (11, ("id", "text", "counter", "u32", "limit_mp", "i64") + _REGISTERS),
+    "resync": (12, ("id", "text", "counter", "u32", "document", "json") + _REGISTERS),
     "fault": (
         13,
-        (("kind", "text"), ("place", "text"), ("at_up_s", "u32"), ("at_utc_s", "u32")) + _REGISTERS,
+        ("kind", "text", "place", "text", "at_up_s", "u32", "at_utc_s", "u32") + _REGISTERS,
     ),
     "calibration": (
         14,
-        (("what", CALIBRATIONS), ("number", "u32"))
-        + tuple((name, "i32") for name in CALIBRATED)
+        ("what", CALIBRATIONS, "number", "u32")
+        + tuple(word for name in CALIBRATED for word in (name, "i32"))
         + _REGISTERS,
     ),
     "load": (
         15,
         (
-            ("start_utc_s", "u32"),
-            ("length_s", "u16"),
-            ("energy_wh", "u32"),
-            ("energy_export_wh", "u32"),
-            ("voltage_mv", "i32"),
-            ("voltage_min_mv", "i32"),
-            ("voltage_max_mv", "i32"),
-            ("current_ma", "i32"),
-            ("current_min_ma", "i32"),
-            ("current_max_ma", "i32"),
-            ("supply_s", "u32"),
-            ("over_load_s", "u32"),
+            "start_utc_s", "u32",
+            "length_s", "u16",
+            "energy_wh", "u32",
+            "energy_export_wh", "u32",
+            "voltage_mv", "i32",
+            "voltage_min_mv", "i32",
+            "voltage_max_mv", "i32",
+            "current_ma", "i32",
+            "current_min_ma", "i32",
+            "current_max_ma", "i32",
+            "supply_s", "u32",
+            "over_load_s", "u32",
         )
         + _REGISTERS,
     ),
     "day": (
         16,
-        _SPAN + (("over_load_min", "u32"), ("cost_mp", "i64")) + _REGISTERS,
+        _SPAN + ("over_load_min", "u32", "cost_mp", "i64") + _REGISTERS,
     ),
-    "billing": (17, _SPAN + (("power_failures", "u32"),) + _REGISTERS),
+    "billing": (17, _SPAN + ("power_failures", "u32") + _REGISTERS),
 }
+# fmt: on
+
+
+def members(name):
+    """(member, kind) of each member of a type, in order."""
+    flat = RECORDS[name][1]
+    for place in range(0, len(flat), 2):
+        yield flat[place], flat[place + 1]
+
 
 PROFILES = ("block", "load", "day", "billing")
 """Types of the profiles: values by the calendar, no news."""

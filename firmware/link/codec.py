@@ -10,7 +10,7 @@ import binascii
 import json
 
 from firmware.core.digest import hmac_sha256, same
-from firmware.core.records import RANGES, RECORDS, TEXT_MAX
+from firmware.core.records import RANGES, RECORDS, TEXT_MAX, members
 
 VERSION = 1
 PREFIX = "bijli/1/"
@@ -142,7 +142,7 @@ def check_record(record):
     integer(record, "up_s", 0, 0xFFFFFFFF)
     if "prev" in record and not _is_digest(record["prev"]):
         raise CodecError("prev", "must be 32 hex digits")
-    for field, form in RECORDS[kind][1]:
+    for field, form in members(kind):
         if isinstance(form, tuple):
             if record.get(field) not in form:
                 raise CodecError(field, "must be one of " + ", ".join(form))

@@ -8,7 +8,7 @@ Tests: host_tests/unit/test_journal.py.
 import json
 import struct
 
-from firmware.core.records import ORDERED, RANGES, RECORDS, TEXT_MAX
+from firmware.core.records import ORDERED, RANGES, RECORDS, TEXT_MAX, members
 
 _CODES = {"u8": "<B", "u16": "<H", "u32": "<I", "i32": "<i", "i64": "<q"}
 _NAMES = {RECORDS[name][0]: name for name in RECORDS}
@@ -32,11 +32,11 @@ def pack(name, fields):
     """(type code, payload) of a record whose members are exactly those of the table."""
     if name not in RECORDS:
         raise RecordError("type", "is not in the record table")
-    code, members = RECORDS[name]
-    if len(fields) != len(members):
-        raise RecordError(name, "takes %d members" % len(members))
+    code, flat = RECORDS[name]
+    if len(fields) * 2 != len(flat):
+        raise RecordError(name, "takes %d members" % (len(flat) // 2))
     parts = []
-    for field, form in members:
+    for field, form in members(name):
         if field not in fields:
             raise RecordError(field, "is missing")
         _pack_member(parts, field, form, fields[field])
@@ -74,7 +74,7 @@ def unpack(code, payload, record):
     record["type"] = name
     offset = 0
     try:
-        for field, form in RECORDS[name][1]:
+        for field, form in members(name):
             offset = _unpack_member(payload, offset, field, form, record)
     except (ValueError, IndexError):
         return False

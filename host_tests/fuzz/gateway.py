@@ -14,6 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from firmware.core.records import RECORDS
+from firmware.core.records import members as members_of
 from firmware.link import codec
 from gateway import tables
 from gateway.ingest import DROPPED_TOPIC, Ingest
@@ -41,7 +42,7 @@ def some_record(kind, seq):
     """A record of the table, as it is sent."""
     record = {"type": kind, "seq": seq, "boot": 2, "utc_s": 1_767_600_000, "time_valid": 1}
     record["up_s"] = 60
-    for field, form in RECORDS[kind][1]:
+    for field, form in members_of(kind):
         if isinstance(form, tuple):
             record[field] = form[0]
         else:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from firmware.core.config import Config, ConfigError
 from firmware.core.records import RECORDS, RESULTS
+from firmware.core.records import members as members_of
 from firmware.core.sealing import SealError, unseal
 from firmware.credit import tariff as tariffs
 from firmware.link import codec, mqtt
@@ -79,7 +80,7 @@ def test_a_tariff_is_refused_by_name_or_can_be_charged_stored_and_read(document)
 
 def prev_of(kind):
     """The digest that a record of the ledger carries besides."""
-    return {field: "00" * 16 for field, _form in RECORDS[kind][1] if field == "prev"}
+    return {field: "00" * 16 for field, _form in members_of(kind) if field == "prev"}
 
 
 @UNTIMED
@@ -97,7 +98,7 @@ def test_a_configuration_is_refused_by_name_or_complete(values):
 @given(st.sampled_from(sorted(RECORDS)), st.data())
 def test_a_record_is_refused_by_name_or_within_the_table(kind, data):
     record = {"type": kind, "seq": 1, "boot": 1, "utc_s": 0, "time_valid": 0, "up_s": 0}
-    for field, form in RECORDS[kind][1]:
+    for field, form in members_of(kind):
         record[field] = form[0] if isinstance(form, tuple) else 1
         record[field] = {"text": "a", "json": {}}.get(form, record[field])
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from firmware.core.records import RANGES, RECORDS
+from firmware.core.records import members as members_of
 from firmware.storage import errors as errors_module
 from firmware.storage import files, packing
 from firmware.storage import journal as journal_module
@@ -94,7 +95,7 @@ def sample(form, highest):
 @pytest.mark.parametrize("highest", [False, True])
 @pytest.mark.parametrize("name", sorted(RECORDS))
 def test_every_type_comes_back_as_it_was_given(name, highest):
-    fields = {field: sample(form, highest) for field, form in RECORDS[name][1]}
+    fields = {field: sample(form, highest) for field, form in members_of(name)}
     code, payload = packing.pack(name, fields)
     wire = {}
     assert packing.unpack(code, payload, wire)
@@ -103,7 +104,7 @@ def test_every_type_comes_back_as_it_was_given(name, highest):
 
 @pytest.mark.parametrize("name", sorted(RECORDS))
 def test_a_payload_of_another_length_is_not_read(name):
-    fields = {field: sample(form, True) for field, form in RECORDS[name][1]}
+    fields = {field: sample(form, True) for field, form in members_of(name)}
     code, payload = packing.pack(name, fields)
     for cut in range(len(payload)):
         assert not packing.unpack(code, payload[:cut], {})
@@ -238,7 +239,7 @@ def test_a_record_appended_after_the_drain_is_read_without_search(tmp_path, monk
 def test_an_order_of_weeks_ago_is_found(tmp_path):
     journal = began(tmp_path)
     append(journal, "credit", credit("r-old", 5))
-    order = {field: sample(form, False) for field, form in RECORDS["order"][1]}
+    order = {field: sample(form, False) for field, form in members_of("order")}
     order.update(id="t-1", result="range")
     append(journal, "order", order)
     for _ in range(1_500):

@@ -30,6 +30,7 @@ WARM_UP = 100  # inputs until caches and lists have their size
 from firmware.core import sealing
 from firmware.core.config import Config, ConfigError, read_document
 from firmware.core.records import RECORDS, RESULTS
+from firmware.core.records import members as members_of
 from firmware.credit import tariff as tariffs
 from firmware.link import codec, mqtt
 from firmware.link.uplink import Uplink
@@ -48,7 +49,7 @@ UTC_S = parts.UTC_S
 def some_record(kind):
     """A record of the table, as it is sent."""
     record = {"type": kind, "seq": 7, "boot": 2, "utc_s": UTC_S, "time_valid": 1, "up_s": 60}
-    for field, form in RECORDS[kind][1]:
+    for field, form in members_of(kind):
         if isinstance(form, tuple):
             record[field] = form[0]
         else:
@@ -202,7 +203,7 @@ class Packed:
         seeds = []
         for kind in RECORDS:
             record = some_record(kind)
-            members = {field: record[field] for field, _form in RECORDS[kind][1]}
+            members = {field: record[field] for field, _form in members_of(kind)}
             code, payload = packing.pack(kind, members)
             seeds.append(bytes((code,)) + payload)
         return seeds
@@ -268,7 +269,7 @@ class Files:
 
     def append(self, journal, number):
         members = some_record("credit")
-        members = {field: members[field] for field, _form in RECORDS["credit"][1]}
+        members = {field: members[field] for field, _form in members_of("credit")}
         members["id"] = "r-%d" % number
         return journal.append("credit", members, UTC_S, 1, number)
 
