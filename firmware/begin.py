@@ -91,6 +91,8 @@ def _assemble(board, config, values, kept, told):
         print,
         wires.changed,
         Slots(KEPT_FOLDER, "secrets"),
+        board.cover,
+        board.magnet,
     )
     if not told:
         try:

@@ -5,27 +5,24 @@ is then accepted whatever the time is. docs/SPEC.md section 2.4 is the prose. Te
 host_tests/unit/test_orders.py.
 """
 
+from firmware.core.config import rows
 from firmware.core.records import LEDGER_LOST
 from firmware.core.settings import check_settings
-from firmware.core.shim import const
 from firmware.core.wallclock import PLAUSIBLE_UTC_S
 from firmware.credit import tariff as tariffs
 from firmware.credit.account import Account
 from firmware.link import codec
 
-_TOTAL_MAX_MP = const(1000000000000000)
-_REGISTER_MAX_WH = const(0x7FFFFFFF)
-_TOTALS = (
-    # member of a resync's document, lowest, highest, needed
-    ("credits_mp", -_TOTAL_MAX_MP, _TOTAL_MAX_MP, True),
-    ("closed_mp", 0, _TOTAL_MAX_MP, True),
-    ("period_start_wh", 0, _REGISTER_MAX_WH, True),
-    ("period_start_utc_s", 0, 0xFFFFFFFF, True),
-    ("import_wh", 0, _REGISTER_MAX_WH, True),
-    ("arrears_mp", 0, _TOTAL_MAX_MP, False),
-    ("arrears_percent", 0, 100, False),
-    ("emergency_mp", 0, _TOTAL_MAX_MP, False),
-)
+# Members of a resync, as config.rows reads them: name, 1 if it is needed, lowest, highest.
+_TOTALS = """\
+credits_mp 1 -1000000000000000 1000000000000000
+closed_mp 1 0 1000000000000000
+period_start_wh 1 0 2147483647
+period_start_utc_s 1 0 4294967295
+import_wh 1 0 2147483647
+arrears_mp 0 0 1000000000000000
+arrears_percent 0 0 100
+emergency_mp 0 0 1000000000000000"""
 
 
 def decide(meter, order):
@@ -146,7 +143,7 @@ def _check_resync(document):
     if not isinstance(document, dict):
         raise codec.CodecError("document", "must be an object")
     names = ["tariff"]
-    for name, low, high, needed in _TOTALS:
+    for name, needed, low, high in rows((_TOTALS,)):
         names.append(name)
         if needed or name in document:
             codec.integer(document, name, low, high)

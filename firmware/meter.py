@@ -21,7 +21,7 @@ from firmware.credentials import Credentials
 from firmware.credit import tariff as tariffs
 from firmware.credit.account import Account
 from firmware.link import codec
-from firmware.metering import sampler
+from firmware.metering import quality, sampler, tamper
 from firmware.metering.calibration import Calibration
 from firmware.metering.energy import EnergyRegister
 from firmware.metering.scale import bus_gain, shunt_gain
@@ -57,10 +57,24 @@ class Meter:
     opened; clock: core.wallclock.WallClock; relay: relay.driver.RelayDriver; nvs: as esp32.NVS
     (`get_i32`, `set_i32`, `commit`); shunt_uohm: the board's shunt; log: function of one line of
     text; changed: called after a record has been written; slots: a storage.slots.Slots for the
-    credentials that orders change, None: they cannot.
+    credentials that orders change, None: they cannot; cover, magnet: input pins of the board, or
+    None.
     """
 
-    def __init__(self, config, journal, clock, relay, nvs, shunt_uohm, log, changed, slots=None):
+    def __init__(
+        self,
+        config,
+        journal,
+        clock,
+        relay,
+        nvs,
+        shunt_uohm,
+        log,
+        changed,
+        slots=None,
+        cover=None,
+        magnet=None,
+    ):
         codec.check_meter_id(config.meter)
         self.config = config
         self.journal = journal
@@ -81,6 +95,12 @@ class Meter:
         self.profiles = Profiles(self)
         self.calibration = Calibration(self.energy, config, shunt_uohm)
         self.measurement = None  # a metering.calibrating.Measurement that takes the readings, too
+        self._watches = quality.Watches()
+        self._cover = cover
+        self._magnet = magnet
+        self._cover_openings = 0
+        self.mode_told = 0  # event of the mode in which a reversed current counts, 0: none yet
+        self.off_from_utc_s = 0  # begin of a power failure whose end has no time yet; 0: none
         self.gap_limit_ms = max(2000, 2 * config.sample_period_ms)
         self._credit_state = rules.IN_CREDIT
         self._grace_left_s = config.grace_s
@@ -114,6 +134,7 @@ class Meter:
         self._checkpoint_up_ms = 0
         self._contact_up_ms = None
         self._contact_told = None
+        self._contact_seen = 1  # when the relay last stood still
         self._sensor_failed_ms = 0
         self._sensor_fault = 0
         self._sensor_told = 0
@@ -188,6 +209,9 @@ class Meter:
             "block_start_utc_s": self.profiles.start_utc_s,
             "block_start_wh": self.profiles.start_wh,
             "profiles": self.profiles.state(),
+            "standing": self._watches.standing(),
+            "cover_openings": self._cover_openings,
+            "mode_told": self.mode_told,
             "import_wh": self.energy.import_wh,
             "remainder_half_mj": self.energy.imported.half_mj,
             "export_wh": self.energy.export_wh,
@@ -212,6 +236,10 @@ class Meter:
         self.profiles.restore(
             state["block_start_utc_s"], state["block_start_wh"], state.get("profiles")
         )
+        for code in state.get("standing", ()):
+            self._watches.take(code)
+        self._cover_openings = state.get("cover_openings", 0)
+        self.mode_told = state.get("mode_told", 0)
         self.energy.imported.restore(state["import_wh"], state["remainder_half_mj"])
         self.energy.exported.restore(state.get("export_wh", 0), state.get("export_half_mj", 0))
         if "calibration" in state:
@@ -335,8 +363,15 @@ class Meter:
         elif code == events.IN_CREDIT:
             self._credit_state = rules.IN_CREDIT
             self._grace_left_s = self.config.grace_s
+        elif code in (events.FORWARDED_ONLY, events.IMPORT_AND_EXPORT):
+            self.mode_told = code
+        else:
+            if code == events.COVER_OPEN:
+                self._cover_openings += 1
+            self._watches.take(code)
 
-    def event(self, code, detail):
+    def event(self, code, detail, utc_s=None, up_s=None):
+        """Persists an event, as of now unless its time is given (as to `append`)."""
         self.append(
             "event",
             {
@@ -345,6 +380,8 @@ class Meter:
                 "voltage_mv": self.energy.voltage_mv,
                 "current_ma": self.energy.current_ua // 1000,
             },
+            utc_s,
+            up_s,
         )
 
     def fault(self, kind, place, at_up_s, at_utc_s):
@@ -512,6 +549,8 @@ class Meter:
         if self.measurement is not None:
             self.measurement.add(bus_raw, shunt_raw)
         self.profiles.block.add(energy.voltage_mv, energy.current_ua, energy.power_mw, dt_ms)
+        quality.judge(self._watches, self.config, energy, dt_ms)
+        tamper.judge(self._watches, self.config, energy, self._contact_seen, dt_ms)
         self._sensor_failed_ms = 0
         if self._sensor_fault != fault:
             self._sensor_fault = fault
@@ -520,6 +559,7 @@ class Meter:
     def sample_failed(self, dt_ms, fault):
         """No reading this time: `fault` is one of the kinds in metering/sampler.py."""
         self._sensor_failed_ms += dt_ms
+        self._watches.forget_samples()
         # Not before the gap is too long to be bridged: the last sample is needed for that.
         lasts = self._sensor_failed_ms > max(_SENSOR_FAULT_MS, self.gap_limit_ms)
         if lasts:
@@ -529,7 +569,7 @@ class Meter:
             self._tell()
 
     def _tell(self):
-        """Tells of the sensor what is not told yet."""
+        """Tells what is not told yet."""
         if self._gap_ms and self._note(events.SAMPLE_GAP, self._gap_ms):
             self._gap_ms = 0
         fault = self._sensor_fault
@@ -537,6 +577,15 @@ class Meter:
             events.SENSOR_FAULT if fault else events.SENSOR_RESTORED, fault
         ):
             self._sensor_told = fault
+        while True:
+            code = self._watches.news()
+            if not code or not self._note(code, self._watches.detail(code)):
+                break
+        utc_s = self.clock.utc_s()
+        if self.off_from_utc_s and utc_s is not None:
+            off_s = max(0, utc_s - self.clock.up_s() - self.off_from_utc_s)
+            if self._note(events.OFF_TIME_KNOWN, off_s):
+                self.off_from_utc_s = 0
 
     # --- rules, once a second ----------------------------------------------------------------
 
@@ -558,6 +607,7 @@ class Meter:
                     self._closed_minute = minute
         self._run_grace(utc_s, dt_ms)
         self.attempt(self._step_rules, utc_s)
+        tamper.poll(self._watches, self._magnet, self._cover, dt_ms)
         self._tell()
         self._watch_contact()
         if self._refused is not None:
@@ -691,6 +741,7 @@ class Meter:
         wanted = 1 if self._closed_early else self._contact
         if contact is None:
             contact = wanted
+        self._contact_seen = contact
         if contact == wanted:
             if contact != self._contact_told and self._note(
                 events.CONNECTED if contact else events.DISCONNECTED, 0
@@ -825,6 +876,8 @@ class Meter:
             "tariff_version": tariff.version,
             "firmware": VERSION,
             "service": self._service_word(),
+            "standing": self._watches.standing(),
+            "cover_openings": self._cover_openings,
         }
         live.update(self.profiles.live())
         return live
@@ -846,6 +899,7 @@ class Meter:
             "closed" if self._contact else "open",
             "up" if link_up else "down",
             waiting,
-            (" SENSOR FAULT" if self._sensor_fault else "")
+            "".join([" EVENT %d" % code for code in self._watches.standing()])
+            + (" SENSOR FAULT" if self._sensor_fault else "")
             + (" SERVICE " + self._service_word() if self._service_word() else ""),
         )

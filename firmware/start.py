@@ -37,6 +37,11 @@ def start(meter, cause, rtc_utc_s, fault, written, told):
         # Before any other record or snapshot, which could hide that it is so.
         queue.append((meter.event, (events.LEDGER_LOST, missing)))
     queue.append((meter.append, ("boot", {"cause": cause, "firmware": VERSION, "off_s": off_s})))
+    failed = recovered and cause in ("power", "brownout")
+    if failed:
+        # At the last moment that is on flash: nobody was there to note the failure itself.
+        began_utc_s = meter.last_utc_s or None
+        queue.append((meter.event, (events.POWER_FAILED, off_s, began_utc_s, 0)))
     if journal.damaged_bytes:
         queue.append((meter.event, (events.JOURNAL_DAMAGED, journal.damaged_bytes)))
     # Each start finds the old gaps again: only more of them are news.
@@ -57,8 +62,13 @@ def start(meter, cause, rtc_utc_s, fault, written, told):
             opening_mp = meter.config.opening_balance_mp
             queue.append((meter.credit, ("opening", "opening", 0, opening_mp)))
         queue.append((meter.append, ("tariff", {"document": meter.first_tariff.document})))
-    if cause in ("power", "brownout") and recovered:
+    if failed:
         queue.append((meter.event, (events.POWER_RESTORED, off_s)))
+        if off_s < 0:
+            meter.off_from_utc_s = meter.last_utc_s
+    mode = events.IMPORT_AND_EXPORT if meter.config.export_counts else events.FORWARDED_ONLY
+    if meter.mode_told != mode:
+        queue.append((meter.event, (mode, 0)))
     if meter.service:
         queue.append((meter.keep_supplied, ()))
         meter.log(

@@ -180,6 +180,8 @@ def show_meter(
         ("supply today", _number(live.get("supply_min"), 60, 1) + " h"),
         ("power failures", str(live.get("power_failures", "-"))),
         ("service", live.get("service_words") or "-"),
+        ("conditions", ", ".join(live.get("standing_words", [])) or "-"),
+        ("cover openings", str(live.get("cover_openings", "-"))),
         (
             "tariff",
             live.get("tariff") or f"{found['tariff']['id']} v{found['tariff']['version']}",

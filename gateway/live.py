@@ -96,6 +96,10 @@ class LiveBoard:
                 "reason_words": words.REASONS.get(live.reason, live.reason),
                 "service": live.service,
                 "service_words": words.SERVICES[live.service],
+                "standing_words": [
+                    words.STANDING.get(code, f"event {code}") for code in live.standing
+                ],
+                "cover_openings": live.cover_openings,
                 "credit": live.credit,
                 "credit_words": words.CREDITS[live.credit],
                 "arrears_mp": live.arrears_mp,

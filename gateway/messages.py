@@ -76,6 +76,8 @@ class Live(Struct):
     demand_max_utc_s: U32 = 0
     supply_min: U32 = 0
     power_failures: U32 = 0
+    standing: Annotated[list[U32], Meta(max_length=32)] = []
+    cover_openings: U32 = 0
 
 
 class Answer(Struct):

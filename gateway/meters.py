@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from firmware.core import config as firmware_config
 from firmware.core.config import Config, ConfigError
 from firmware.core.sealing import SALT_BYTES, next_key
 from firmware.credit.tariff import TariffError
@@ -52,8 +53,14 @@ SETTINGS = (
     "sample_period_ms",
     "live_period_s",
     "block_min",
+    "export_counts",
 )
 RULES = ("low_credit_mp", "grace_s", "window_start_min", "window_end_min")
+METERING = tuple(
+    name
+    for name, _default, _low, _high in firmware_config.rows((firmware_config.METERING,))
+    if name not in ("sanctioned_load_w", "block_min")  # which have members of their own
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ class Registration:
     wifi: dict[str, Any] = field(repr=False)
     settings: dict[str, Any]
     rules: dict[str, Any]
+    metering: dict[str, Any] = field(default_factory=dict)
 
 
 class Keys(NamedTuple):
@@ -275,7 +283,7 @@ class Meters:
             "tariff_id": asked.tariff["id"],
             "tariff_version": asked.tariff["version"],
             "settings": json.dumps(
-                {name: document[name] for name in (*SETTINGS, "rules")}, sort_keys=True
+                {name: document[name] for name in (*SETTINGS, *METERING, "rules")}, sort_keys=True
             ),
             "created_utc_ms": now_utc_ms,
         }
@@ -312,6 +320,9 @@ class Meters:
                 "sanctioned_load_w",
                 f"must be an integer from {SANCTIONED_LOAD_MIN_W} to {SANCTIONED_LOAD_MAX_W}",
             )
+        for name in asked.metering:
+            if name not in METERING:
+                raise FieldError(f"metering.{name}", "is none of " + ", ".join(METERING))
         check_tariff(asked.tariff, "tariff")
         document: dict[str, Any] = {
             "v": 1,
@@ -331,13 +342,14 @@ class Meters:
             "tariff": asked.tariff,
             "rules": asked.rules,
             **asked.settings,
+            **asked.metering,
         }
         try:
             checked = Config(document)
         except ConfigError as error:
             raise FieldError(error.field, error.why) from error
         # Defaults are written out: what a meter does never changes with the firmware's defaults.
-        document.update({name: getattr(checked, name) for name in SETTINGS})
+        document.update({name: getattr(checked, name) for name in (*SETTINGS, *METERING)})
         document["rules"] = {name: getattr(checked, name) for name in RULES}
         return document
 

@@ -120,6 +120,12 @@ class NewMeter(Strict):
     sample_period_ms: int | None = Field(None, description="Sampling period in ms")
     live_period_s: int | None = Field(None, description="Period of live values in s")
     block_min: int | None = Field(None, description="Interval of load profile and demand in min")
+    export_counts: int | None = Field(
+        None, description="0: forwarded only, all energy is import; 1: import and export apart"
+    )
+    metering: dict[str, int] = Field(
+        default_factory=dict, description="Any of " + ", ".join(meters.METERING)
+    )
     rules: dict[str, int] = Field(
         default_factory=dict,
         description="Any of low_credit_mp, grace_s, window_start_min, window_end_min",
@@ -143,6 +149,7 @@ class NewMeter(Strict):
             wifi=self.wifi.model_dump(),
             settings={name: value for name, value in given.items() if value is not None},
             rules=self.rules,
+            metering=self.metering,
         )
 
 

@@ -489,11 +489,10 @@ def _take_settings(connection: Connection, meter: str, document: dict[str, Any])
     for name, value in document.items():
         place = settings["rules"] if name in settings["rules"] else settings
         place[name] = value
-    connection.execute(
-        sa.update(table)
-        .where(table.c.id == meter)
-        .values(settings=json.dumps(settings, sort_keys=True))
-    )
+    row = {"settings": json.dumps(settings, sort_keys=True)}
+    if "sanctioned_load_w" in document:
+        row["sanctioned_load_w"] = document["sanctioned_load_w"]
+    connection.execute(sa.update(table).where(table.c.id == meter).values(row))
 
 
 def _send_anew(connection: Connection, order: str, result: str) -> None:

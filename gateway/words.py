@@ -52,6 +52,17 @@ SERVICES = {
     "ledger_lost": "ledger lost, needs a resync",
     "storage": "flash refuses writes, needs service",
 }
+STANDING = {
+    7: "over-voltage",
+    9: "low voltage",
+    51: "tamper: current flows backwards",
+    67: "over-current",
+    201: "tamper: magnet",
+    215: "overload",
+    251: "tamper: cover open",
+    1050: "tamper: current past the open contact",
+}
+"""Conditions that a meter has told and that are not over, by the code of their event."""
 RESULTS = {
     "accepted": "accepted",
     "old": "out of turn, sent anew",
@@ -116,10 +127,26 @@ def _event(code: int, detail: int) -> str:
     amount = rupees(detail)
     number = "unknown number" if detail < 0 else str(detail)
     changed = "key" if detail == 1 else "link settings"
+    milli = f"{detail / 1000:.1f}"
     texts = {
+        7: f"over-voltage: above {milli} V",
+        8: f"over-voltage is over, it was up to {milli} V",
+        9: f"low voltage: below {milli} V",
+        10: f"low voltage is over, it was down to {milli} V",
+        51: "tamper: current flows backwards",
+        52: f"current flows forwards again, it was up to {milli} A backwards",
+        67: f"over-current: above {milli} A",
+        68: f"over-current is over, it was up to {milli} A",
         101: f"power failed ({span(detail)})",
         102: f"power restored after {span(detail)}",
         151: f"clock set by {detail} s" if detail else "clock set, the time was unknown",
+        201: "tamper: magnet at the meter",
+        202: "no magnet at the meter any more",
+        213: "forwarded-only mode: a reversed current counts as import",
+        214: "import and export mode: a reversed current counts as export",
+        215: f"overload: above the sanctioned {detail} W",
+        216: f"overload is over, it was up to {detail} W",
+        251: "tamper: meter cover open",
         301: "contact opened",
         302: "contact closed",
         1001: f"low credit: below {amount} rupees",
@@ -131,6 +158,10 @@ def _event(code: int, detail: int) -> str:
         1012: f"gap of {detail} ms in the samples",
         1021: "time unknown: no cut until it is known",
         1022: f"time refused: a step of {detail} s needs an order",
+        1023: f"the power failure lasted {span(detail)}, as is known now",
+        1050: "tamper: current flows though the contact is open",
+        1051: f"no current past the contact any more, it was up to {milli} A",
+        1052: "meter cover closed",
         253: f"switch weld: the contact did not {'close' if detail else 'open'}",
         1030: "restarted after an internal error",
         1031: f"journal damaged: {detail} bytes dropped",

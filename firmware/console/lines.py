@@ -1,46 +1,97 @@
-"""A journal record as a line for people. Loaded for each record: resident it takes 5 kB of heap."""
+"""A journal record as a line for people."""
 
 from firmware.console.text import fixed, rupees
 from firmware.core import civil, events
 from firmware.core.records import PROFILES
 
-WORDS = {
-    events.POWER_RESTORED: "power restored",
-    events.CLOCK_SET: "clock set",
-    events.SWITCH_WELD: "switch weld: contact did not follow the command",
-    events.DISCONNECTED: "switch disconnected",
-    events.CONNECTED: "switch connected",
-    events.LOW_CREDIT: "low credit",
-    events.CREDIT_EXHAUSTED: "credit exhausted, grace begins",
-    events.GRACE_OVER: "grace over, cut in the next allowed window",
-    events.IN_CREDIT: "in credit again",
-    events.SENSOR_FAULT: "sensor fault",
-    events.SENSOR_RESTORED: "sensor well again",
-    events.SAMPLE_GAP: "gap in the samples, not invented",
-    events.TIME_UNKNOWN: "time unknown, no cut",
-    events.TIME_REFUSED: "time refused, the step needs an order",
-    events.CHANGE_WORKS: "a change works, the old is dropped",
-    events.CHANGE_GIVEN_UP: "a change is given up, the old stays",
-    events.JOURNAL_DAMAGED: "journal damaged, bytes dropped",
-    events.RECORDS_MISSING: "records are missing from the journal",
-    events.LEDGER_LOST: "ledger records are missing, supply kept on, no recharge taken",
-    events.STORAGE_REFUSES: "flash refused writes",
-    events.STORAGE_WRITES: "flash takes writes again",
-    events.CONFIG_COPY: "configuration unreadable, last good copy in use",
-    events.RESYNCED: "resynced, recharges are taken again",
-}
+# Code and words of each event, one a line. It is text because that stays in ROM: a dict of texts
+# would take 1 kB of heap.
+_WORDS = """
+7 over-voltage
+8 over-voltage is over
+9 low voltage
+10 low voltage is over
+51 tamper: current flows backwards
+52 current flows forwards again
+67 over-current
+68 over-current is over
+101 power failed, here or up to 15 min later
+102 power restored
+151 clock set
+201 tamper: magnet
+202 magnet is gone
+213 forwarded-only mode: a reversed current counts as import
+214 import and export mode: a reversed current counts as export
+215 overload
+216 overload is over
+251 tamper: cover open
+253 switch weld: contact did not follow the command
+301 switch disconnected
+302 switch connected
+1001 low credit
+1002 credit exhausted, grace begins
+1003 grace over, cut in the next allowed window
+1004 in credit again
+1010 sensor fault
+1011 sensor well again
+1012 gap in the samples, not invented
+1021 time unknown, no cut
+1022 time refused, the step needs an order
+1023 length of the power failure known
+1031 journal damaged, bytes dropped
+1032 ledger records are missing, supply kept on, no recharge taken
+1033 resynced, recharges are taken again
+1034 flash refused writes
+1035 flash takes writes again
+1036 configuration unreadable, last good copy in use
+1037 a change works, the old is dropped
+1038 a change is given up, the old stays
+1039 records are missing from the journal
+1050 tamper: current flows past the open contact
+1051 no current past the contact any more
+1052 cover closed
+"""
+
+# Events whose detail is a limit or the worst value, in thousandths; the words before it, the unit.
+_VALUES = """
+7 above V
+8 up to V
+9 below V
+10 down to V
+52 up to A
+67 above A
+68 up to A
+1051 up to A
+"""
 
 # By the kinds of metering/sampler.py.
-SENSOR_FAULTS = (
-    "unknown",
-    "no answer",
-    "configuration lost",
-    "overflow",
-    "out of range",
-    "no conversion",
-    "bus hangs",
-    "current above the range, counted as its end",
-)
+_SENSOR_FAULTS = """
+1 no answer
+2 configuration lost
+3 overflow
+4 out of range
+5 no conversion
+6 bus hangs
+7 current above the range, counted as its end
+"""
+
+
+def _entry(table, code):
+    """The rest of the line of `code` in a table, empty if there is none."""
+    begin = table.find("\n%d " % code) + 1
+    if not begin:
+        return ""
+    return table[table.find(" ", begin) + 1 : table.find("\n", begin)]
+
+
+def event_words(code):
+    """What an event is, empty if the code is not known."""
+    return _entry(_WORDS, code)
+
+
+def fault_words(kind):
+    """What a sensor's fault is."""
+    return _entry(_SENSOR_FAULTS, kind) or "unknown"
 
 
 def detail(record, utc_offset_s):
@@ -54,7 +105,7 @@ def detail(record, utc_offset_s):
     if code == events.GRACE_OVER:
         return "not before " + civil.text(value, utc_offset_s)
     if code == events.SENSOR_FAULT:
-        return SENSOR_FAULTS[value if 0 < value < len(SENSOR_FAULTS) else 0]
+        return fault_words(value)
     if code == events.SAMPLE_GAP:
         return fixed(value, 1000, 1) + " s"
     if code == events.CLOCK_SET:
@@ -69,7 +120,14 @@ def detail(record, utc_offset_s):
         return "after %d s" % value
     if code == events.LEDGER_LOST:
         return "%d records" % value if value > 0 else "their number is not known"
-    if code == events.POWER_RESTORED:
+    form = _entry(_VALUES, code)
+    if form:
+        return form[:-1] + fixed(value, 1000, 3) + " " + form[-1]
+    if code in (215, 216):
+        return ("above %d W" if code == 215 else "up to %d W") % value
+    if code == events.OFF_TIME_KNOWN:
+        return "%d s" % value
+    if code in (events.POWER_FAILED, events.POWER_RESTORED):
         return "off for %d s" % value if value >= 0 else "off for an unknown time"
     return ""
 
@@ -78,9 +136,9 @@ def record_line(record, utc_offset_s):
     """One line for a journal record, without its time."""
     kind = record["type"]
     if kind == "event":
-        words = "event %d %s" % (record["code"], WORDS.get(record["code"], ""))
+        said = "event %d %s" % (record["code"], event_words(record["code"]))
         more = detail(record, utc_offset_s)
-        return words + (" (" + more + ")" if more else "") + _standing(record)
+        return said + (" (" + more + ")" if more else "") + _standing(record)
     if kind == "boot":
         return "boot cause=%s firmware=%s" % (record["cause"], record["firmware"]) + _standing(
             record

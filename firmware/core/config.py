@@ -8,35 +8,40 @@ import json
 
 from firmware.core.shim import const
 
-# name, default, lowest, highest
-_RULES = (
-    ("low_credit_mp", 5000000, 0, 1000000000),
-    ("grace_s", 86400, 0, 2592000),
-    ("window_start_min", 600, 0, 1439),
-    ("window_end_min", 780, 1, 1440),
-)
+# Tables of name, default, lowest, highest. They are text because that stays in ROM: as tuples they
+# would take 1 kB of heap.
+_RULES = """\
+low_credit_mp 5000000 0 1000000000
+grace_s 86400 0 2592000
+window_start_min 600 0 1439
+window_end_min 780 1 1440"""
 
-_LIVE_PERIOD = ("live_period_s", 60, 1, 86400)
+_LIVE_PERIOD = "live_period_s 60 1 86400"
 
-_METERING = (
-    ("creep_ppm", 2000, 0, 3500),
-    ("block_min", 30, 15, 30),
-    ("sanctioned_load_w", 0, 0, 100000),
-)
+METERING = """\
+creep_ppm 2000 0 3500
+block_min 30 15 30
+sanctioned_load_w 0 0 100000
+over_voltage_mv 264000 20000 400000
+low_voltage_mv 184000 1000 399000
+voltage_hysteresis_mv 4000 0 20000
+over_current_ma 0 0 100000
+current_hysteresis_ma 500 0 10000
+quality_persist_s 60 0 3600
+tamper_persist_s 60 0 3600"""
+"""Settings of the metering: `rows` reads it."""
 
-SETTINGS = _RULES + (_LIVE_PERIOD,) + _METERING
-"""What an order may set: (name, default, lowest, highest)."""
+SETTINGS = (_RULES, _LIVE_PERIOD, METERING)
+"""What an order may set: `rows` of each."""
 
-_INTEGERS = (
-    _LIVE_PERIOD,
-    ("utc_offset_s", 19800, -43200, 50400),
-    ("voltage_ratio_x1000", 10000, 1000, 12500),
-    ("current_ratio_x1000", 12500, 1000, 32000),
-    ("basic_current_ma", 12500, 100, 100000),
-    ("sample_period_ms", 1000, 1000, 60000),
-    ("export_counts", 0, 0, 1),
-    ("opening_balance_mp", 0, -10000000000, 10000000000),
-) + _METERING
+_OF_THE_BOARD = """\
+utc_offset_s 19800 -43200 50400
+voltage_ratio_x1000 10000 1000 12500
+current_ratio_x1000 12500 1000 32000
+basic_current_ma 12500 100 100000
+sample_period_ms 1000 1000 60000
+export_counts 0 0 1
+opening_balance_mp 0 -10000000000 10000000000"""
 
 CA_MAX = const(4000)
 _PEM = "-----BEGIN CERTIFICATE-----"
@@ -51,6 +56,14 @@ class ConfigError(Exception):
         super().__init__("config " + field + ": " + why)
         self.field = field
         self.why = why
+
+
+def rows(tables):
+    """(name, default, lowest, highest) of each line of some tables."""
+    for table in tables:
+        for line in table.split("\n"):
+            name, default, low, high = line.split(" ")
+            yield name, int(default), int(low), int(high)
 
 
 def read_document(path):
@@ -79,10 +92,17 @@ def integer(values, field, default, low, high):
     return value
 
 
-def check_window(start_min, end_min):
-    """ConfigError unless the end is above the start; None: not known."""
-    if start_min is not None and end_min is not None and end_min <= start_min:
-        raise ConfigError("window_end_min", "must be above window_start_min")
+def check_rising(values, present=None):
+    """ConfigError unless each upper limit is above its lower one.
+
+    present: has those that are not among `values` as attributes; what neither knows is not judged.
+    """
+    for pair in ("window_start_min window_end_min", "low_voltage_mv over_voltage_mv"):
+        low, high = pair.split(" ")
+        lower = values.get(low, getattr(present, low, None))
+        upper = values.get(high, getattr(present, high, None))
+        if lower is not None and upper is not None and upper <= lower:
+            raise ConfigError(high, "must be above " + low)
 
 
 def check_block_min(block_min):
@@ -142,14 +162,14 @@ class Config:
         self.broker_host, self.broker_port, self.broker_user = link[2:5]
         self.broker_password, self.broker_ca = link[5:]
         self.made_utc_s = integer(values, "made_utc_s", 0, 0, 0xFFFFFFFF)
-        for field, default, low, high in _INTEGERS:
+        for field, default, low, high in rows((_LIVE_PERIOD, _OF_THE_BOARD, METERING)):
             setattr(self, field, integer(values, field, default, low, high))
         rules = values.get("rules", {})
         if not isinstance(rules, dict):
             raise ConfigError("rules", "must be an object")
-        for field, default, low, high in _RULES:
+        for field, default, low, high in rows((_RULES,)):
             setattr(self, field, integer(rules, field, default, low, high))
-        check_window(self.window_start_min, self.window_end_min)
+        check_rising({}, self)
         check_block_min(self.block_min)
         self.tariff = section(values, "tariff")
 

@@ -9,8 +9,9 @@ from firmware.core.config import (
     ConfigError,
     check_block_min,
     check_link,
-    check_window,
+    check_rising,
     integer,
+    rows,
     section,
 )
 
@@ -25,21 +26,19 @@ def check_settings(document, present=None):
     """Returns the `document` of a settings order (names of SETTINGS to values) if all is right.
 
     Raises ConfigError naming the first member at fault. present: what has the values of the names
-    that the document leaves out as attributes; without it the window's end is judged only if both
+    that the document leaves out as attributes; without it a pair of limits is judged only if both
     are in the document.
     """
     if not isinstance(document, dict) or not document:
         raise ConfigError("document", "must be an object with at least one setting")
-    known = [setting[0] for setting in SETTINGS]
+    known = [row[0] for row in rows(SETTINGS)]
     for name in document:
         if name not in known:
             raise ConfigError(name, "is no setting for an order: " + ", ".join(known))
-    for name, default, low, high in SETTINGS:
+    for name, default, low, high in rows(SETTINGS):
         if name in document:
             integer(document, name, default, low, high)
-    start = document.get("window_start_min", getattr(present, "window_start_min", None))
-    end = document.get("window_end_min", getattr(present, "window_end_min", None))
-    check_window(start, end)
+    check_rising(document, present)
     check_block_min(document.get("block_min"))
     return document
 

@@ -40,6 +40,16 @@ class Contact:
         return self.closed
 
 
+class Switch:
+    """An input pin that the test drives."""
+
+    def __init__(self):
+        self.level = 0
+
+    def value(self):
+        return self.level
+
+
 class NVS:
     """esp32.NVS: uncommitted values are lost with the object."""
 
@@ -86,6 +96,8 @@ class Bench:
         self._journal = journal or {}
         self._values = json.dumps(meter_config(**config))
         self.contact = Contact()
+        self.cover = Switch()
+        self.magnet = Switch()
         self.nvs = NVS()
         self.lines = []
         self.utc_s = utc_s
@@ -121,6 +133,8 @@ class Bench:
             self.lines.append,
             lambda: None,
             Slots(str(self.folder) + "-keep", "secrets"),
+            self.cover,
+            self.magnet,
         )
         self.meter.start(cause, rtc_utc_s, self.fault)
         self.meter.finish_operation()
@@ -132,13 +146,29 @@ class Bench:
 
     def run(self, seconds, power_w=0, step_s=1):
         """Simulated seconds at 240 V and a power in whole units of 0.3 W, in steps."""
-        shunt_raw = power_w * 1000000 // 240 // 1250
+        self.feed(seconds, 240, power_w * 1000000 // 240, step_s)
+
+    def feed(self, seconds, volts, current_ua, step_s=1, bypassed=False):
+        """Simulated seconds at a voltage and a current (whole units of 1,250 uA), in steps.
+
+        bypassed: the current flows past the contact, too.
+        """
         for _ in range(0, seconds, step_s):
             self.pass_ms(step_s * 1000)
             self.utc_s += step_s
-            raw = shunt_raw if self.contact.closed else 0
-            self.meter.sample(6000, raw, step_s * 1000)
+            flows = self.contact.closed or bypassed
+            shunt_raw = current_ua // 1250 if flows else 0
+            self.meter.sample(volts * 25, shunt_raw, step_s * 1000)
             self.meter.tick(step_s * 1000)
+            self.meter.finish_operation()
+
+    def fail_samples(self, seconds, fault=1):
+        """Simulated seconds without a reading."""
+        for _ in range(seconds):
+            self.pass_ms(1000)
+            self.utc_s += 1
+            self.meter.sample_failed(1000, fault)
+            self.meter.tick(1000)
             self.meter.finish_operation()
 
     def pass_ms(self, span_ms):

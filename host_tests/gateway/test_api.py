@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from firmware.core.config import Config
+from gateway.meters import METERING
 from host_tests.fakes.meter import FakeMeter
 from host_tests.gateway.conftest import TARIFF
 
@@ -32,8 +33,10 @@ def test_provisioning_document_is_what_the_firmware_takes_and_is_given_once(benc
         wifi={"ssid": "home", "password": "12345678"},
         live_period_s=5,
         rules={"low_credit_mp": 1, "window_start_min": 0},
+        metering={"over_voltage_mv": 260000},
     )
     checked = Config(document)
+    assert (checked.over_voltage_mv, checked.low_voltage_mv) == (260000, 184000)
     assert (checked.live_period_s, checked.low_credit_mp, checked.grace_s) == (5, 1, 86400)
     assert (checked.block_min, checked.sanctioned_load_w) == (30, 3000)
     made_utc_ms = bench.get("/api/meters/JH-0001")["created_utc_ms"]
@@ -53,6 +56,8 @@ def test_provisioning_document_is_what_the_firmware_takes_and_is_given_once(benc
         "live_period_s",
         "block_min",
         "sanctioned_load_w",
+        "export_counts",
+        *METERING,
         "opening_balance_mp",
         "tariff",
         "rules",
@@ -81,6 +86,9 @@ def test_provisioning_document_is_what_the_firmware_takes_and_is_given_once(benc
         ({"tariff": {**TARIFF, "lines": []}}, "tariff.lines", "exactly one line"),
         ({"live_period_s": 0}, "live_period_s", "from 1 to 86400"),
         ({"rules": {"grace_s": -1}}, "grace_s", "from 0 to"),
+        ({"metering": {"low_voltage_mv": 264000}}, "over_voltage_mv", "above low_voltage_mv"),
+        ({"metering": {"sanctioned_load_w": 5}}, "metering.sanctioned_load_w", "creep_ppm"),
+        ({"metering": {"humidity": 5}}, "metering.humidity", "creep_ppm"),
         ({"wifi": {"ssid": ""}}, "ssid", "1 to 32"),
         ({"surprise": 1}, "surprise", "not permitted"),
     ],

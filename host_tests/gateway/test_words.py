@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 
 from firmware.console import lines
 from firmware.core import events
-from firmware.core.records import CAUSES, CREDIT_KINDS, PROFILES, REASONS, RECORDS, RESULTS, STATES
+from firmware.core.records import (
+    CAUSES,
+    CREDIT_KINDS,
+    PROFILES,
+    REASONS,
+    RECORDS,
+    RESULTS,
+    STATES,
+    members,
+)
 from firmware.metering import sampler
 from gateway import words
 from gateway.errors import FieldError
@@ -64,14 +73,18 @@ def test_every_word_of_the_wire_has_words():
         assert words.describe({**base, "type": "boot", "cause": cause})
     kinds = [kind for name, kind in vars(sampler).items() if name.isupper() and name[0] != "_"]
     assert sorted(words.SENSOR_FAULTS) == sorted(kinds)
-    assert len(lines.SENSOR_FAULTS) == 1 + max(kinds)
-    codes = [code for name, code in vars(events).items() if name.isupper()]
+    assert "unknown" not in [lines.fault_words(kind) for kind in kinds]
+    assert lines.fault_words(1 + max(kinds)) == "unknown"
+    codes = [code for code in vars(events).values() if isinstance(code, int)]
     assert len(codes) > 10
+    codes += events.OCCURRENCES + events.RESTORATIONS
+    assert set(words.STANDING) == set(events.OCCURRENCES)
     for code in codes:
         assert words.describe({"type": "event", "code": code, "detail": 1}) != f"event {code} (1)"
-    for kind, (_code, members) in RECORDS.items():
+        assert lines.event_words(code), code
+    for kind in RECORDS:
         if kind not in (*PROFILES, "event", "boot", "credit", "relay"):
-            record = {name: {} if form == "json" else 1 for name, form in members}
+            record = {name: {} if form == "json" else 1 for name, form in members(kind)}
             assert words.describe({**record, "type": kind}), kind
     assert words.describe({"type": "event", "code": 64000, "detail": 7}) == "event 64000 (7)"
     for kind in PROFILES:

@@ -44,7 +44,8 @@ def test_an_old_image_is_opened_as_it_was_left(opened, name):
     bench, expected = opened(name)
     found = state(bench)
     assert_as_left(found, expected)
-    assert (found["last_seq"], found["boot"]) == (expected["last_seq"], expected["boot"])
+    # A start writes two events more than when the images were made: power failed, and the mode.
+    assert (found["last_seq"], found["boot"]) == (expected["last_seq"] + 2, expected["boot"])
     assert not bench.meter.journal.ledger_missing
     for order_id in expected["orders"]:
         assert bench.meter.journal.find_order(order_id)["id"] == order_id

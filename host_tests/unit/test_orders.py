@@ -290,7 +290,7 @@ def test_a_grace_that_runs_goes_on_when_the_setting_changes(bench):
 
 def test_settings_of_an_order_and_of_the_configuration_have_the_same_ranges(bench):
     counter = 0
-    for name, _default, low, high in settings_table.SETTINGS:
+    for name, _default, low, high in settings_table.rows(settings_table.SETTINGS):
         for value in (low - 1, high + 1):
             counter += 1
             answer = bench.order(f"s-{counter}", counter, "settings", document={name: value})

@@ -34,6 +34,7 @@ class Board:
     nvs = parts.NVS()
     rtc = Clock()
     wlan = None
+    cover = magnet = None
 
     def assume_utc_s(self, utc_s):
         pass
