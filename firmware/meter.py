@@ -540,14 +540,18 @@ class Meter:
     def sample(self, bus_raw, shunt_raw, dt_ms, fault=0):
         """One reading of the sensor, `dt_ms` after the last good one (0: the first); `fault`:
         sampler.CURRENT_CLIPPED if the current is at least this."""
-        energy = self.energy
         if dt_ms > self.gap_limit_ms:
             self._gap_ms += dt_ms
             self._tell()
             dt_ms = 0
-        energy.add(bus_raw, shunt_raw, dt_ms)
+        self.energy.add(bus_raw, shunt_raw, dt_ms)
         if self.measurement is not None:
             self.measurement.add(bus_raw, shunt_raw)
+        self._taken(dt_ms, fault)
+
+    def _taken(self, dt_ms, fault):
+        """A sample is in the registers. A function of its own: see sampler.py on frames."""
+        energy = self.energy
         self.profiles.block.add(energy.voltage_mv, energy.current_ua, energy.power_mw, dt_ms)
         quality.judge(self._watches, self.config, energy, dt_ms)
         tamper.judge(self._watches, self.config, energy, self._contact_seen, dt_ms)

@@ -16,7 +16,7 @@ _REG_CURRENT = const(0x04)
 _REG_CALIBRATION = const(0x05)
 
 _RST = const(0x8000)
-_CNVR = const(0x0002)
+CNVR = const(0x0002)
 _OVF = const(0x0001)
 
 
@@ -28,8 +28,7 @@ class INA219:
     """One sensor. After `read()`:
 
     `shunt_raw` (-32768 to 32767, step 10 uV at every gain), `bus_raw` (0 to 8191, step 4 mV),
-    `power_raw` (0 to 65535, step 20 * `current_lsb_ua` uW), `ready` (CNVR: a conversion has ended
-    since POWER was read), `overflow` (OVF: CURRENT and POWER mean nothing).
+    `flags` (CNVR and OVF), `power_raw` (0 to 65535, step 20 * `current_lsb_ua` uW).
 
     `shunt_full_scale` and `bus_full_scale` are the largest values of the range, in these steps;
     `current_lsb_ua` is the step of CURRENT.
@@ -47,8 +46,7 @@ class INA219:
         self.shunt_raw = 0
         self.bus_raw = 0
         self.power_raw = 0
-        self.ready = False
-        self.overflow = False
+        self.flags = 0
         self.choose()
 
     def choose(self, brng=1, pg=3, badc=15, sadc=15, mode=7):
@@ -88,23 +86,23 @@ class INA219:
         """
         self._write(_REG_CONFIG, self._configuration)
         self._write(_REG_CALIBRATION, self.calibration)
-        self.verify()
+        if not self.verify():
+            raise ConfigurationLost()
 
     def trigger(self):
         """Starts a conversion in a triggered mode: `ready` when it is done (section 8.4)."""
         self._write(_REG_CONFIG, self._configuration)
 
     def verify(self):
-        """Checks that the chip still has what was written; ConfigurationLost if not.
+        """True if the chip still has what was written.
 
         A chip that lost its supply for a moment comes back with a 16-bit calibration of 0 and
         another averaging, and would go on to answer plausible values.
         """
-        if (
-            self._read(_REG_CONFIG) != self._configuration
-            or self._read(_REG_CALIBRATION) != self.calibration & 0xFFFE
-        ):
-            raise ConfigurationLost()
+        return (
+            self._read(_REG_CONFIG) == self._configuration
+            and self._read(_REG_CALIBRATION) == self.calibration & 0xFFFE
+        )
 
     def read(self, power=True):
         """Reads the results of the last conversion; POWER only if `power`.
@@ -120,11 +118,18 @@ class INA219:
         i2c.readfrom_mem_into(self._address, _REG_BUS_VOLTAGE, buffer)
         raw = buffer[0] << 8 | buffer[1]
         self.bus_raw = raw >> 3
-        self.ready = raw & _CNVR != 0
-        self.overflow = raw & _OVF != 0
+        self.flags = raw & 7
         if power:
             i2c.readfrom_mem_into(self._address, _REG_POWER, buffer)
             self.power_raw = buffer[0] << 8 | buffer[1]
+
+    def ready(self):
+        """True if CNVR was set at the last `read`: a conversion has ended since POWER was read."""
+        return self.flags & CNVR != 0
+
+    def overflow(self):
+        """True if OVF was set at the last `read`: CURRENT and POWER mean nothing."""
+        return self.flags & _OVF != 0
 
     def shunt_uv(self):
         """Voltage across the shunt at the last `read`, uV, signed."""

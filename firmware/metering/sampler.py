@@ -14,7 +14,7 @@ host_tests/system/test_sensor_faults.py.
 import errno
 
 from firmware.core.shim import const
-from firmware.metering.ina219 import ConfigurationLost
+from firmware.metering.ina219 import CNVR, ConfigurationLost
 
 # What is wrong with a reading: `detail` of event 1010.
 NO_ANSWER = const(1)
@@ -80,19 +80,22 @@ class Sampler:
             self._meter.sample_failed(dt_ms, fault)
 
     def _prepare(self):
-        """Sees to the configuration: _GOOD if the chip has it, else what kept it from a reading."""
+        """Sees to the configuration: _GOOD if the chip has it, else what is wrong."""
         self._until_check = _CHECK_EVERY
-        sensor = self._sensor
-        fault = self._fault
-        try:
-            if self._doubts < 2:
-                try:
-                    sensor.verify()
+        if self._doubts < 2:
+            try:
+                if self._sensor.verify():
                     return _GOOD
-                except ConfigurationLost:
-                    if self._was_good:
-                        fault = CONFIGURATION_LOST
-            sensor.configure()
+            except OSError:
+                return NO_ANSWER
+        return self._configure()
+
+    def _configure(self):
+        fault = self._fault
+        if self._doubts < 2 and self._was_good:
+            fault = CONFIGURATION_LOST
+        try:
+            self._sensor.configure()
         except OSError as error:
             return BUS_HANGS if error.errno == errno.ETIMEDOUT else NO_ANSWER
         except ConfigurationLost:
@@ -106,19 +109,23 @@ class Sampler:
             # believed for one sample: no longer than a gap that is bridged.
             self._sensor.read(self._until_check & 1)
             return _GOOD
-        except OSError:  # a name for it would need two handlers; the next round sees why
+        except OSError:  # a name for it would take more room; a later round sees why
             return NO_ANSWER
 
     def _judge(self):
         """What is wrong with the values that were read."""
         sensor = self._sensor
-        if not sensor.ready:
+        size = abs(sensor.shunt_raw)
+        if (
+            sensor.flags == CNVR
+            and size < sensor.shunt_full_scale
+            and sensor.bus_raw < sensor.bus_full_scale
+        ):
+            return _GOOD
+        if not sensor.ready():
             return NO_CONVERSION
         if sensor.bus_raw >= sensor.bus_full_scale:
             return OUT_OF_RANGE
-        if sensor.overflow:
+        if sensor.overflow():
             return OVERFLOW
-        size = abs(sensor.shunt_raw)
-        if size < sensor.shunt_full_scale:
-            return _GOOD
         return CURRENT_CLIPPED if size == sensor.shunt_full_scale else OUT_OF_RANGE

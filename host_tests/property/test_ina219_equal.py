@@ -78,7 +78,7 @@ class Pair:
             theirs.mode,
         )
         self.ours.calibration = theirs.calibration
-        self.ours.verify()  # the same words in the chip's registers
+        assert self.ours.verify()  # the same words in the chip's registers
 
     def compare(self):
         """Reads everything by both; `power` last, as it clears CNVR."""
@@ -87,7 +87,7 @@ class Pair:
         shunt_v, bus_v = theirs.shunt_voltage, theirs.bus_voltage
         current_ma, power_w = theirs.current, theirs.power
         ours.read()
-        assert flags[1] == ours.overflow
+        assert flags[1] == ours.overflow()
         near(ours.shunt_raw, ours.shunt_uv(), shunt_v, 10**6, 0.00001)
         near(ours.bus_raw, ours.bus_uv(), bus_v, 10**6, 0.004)
         current_raw = theirs.raw_current

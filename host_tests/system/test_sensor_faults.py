@@ -4,6 +4,7 @@ docs/SPEC.md section 4.1 has the table. The reference is the model's exact energ
 """
 
 import re
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -16,6 +17,7 @@ from host_tests.fakes.interpreters import micropython
 
 START_MS = 1_767_600_000_000
 MINUTE_MS = 60_000
+INDIA = timezone(timedelta(minutes=330))
 LOAD = "constant:230V,10A"
 POWER_W = 2300
 EVENT = r" event (101[0-2]) [^(]*(\((.*?)\))?"
@@ -55,9 +57,9 @@ class Story:
 
     def at_a_status_line(self):
         """Lets time pass until one was written; returns (the meter's Wh, the model's Wh)."""
-        last = self.board.line_count
         self.passes(MINUTE_MS - self._clock.utc_ms() % MINUTE_MS + 500)
-        line, _ = self.board.wait_for(" status ", after=last)
+        local = datetime.fromtimestamp(self._clock.utc_ms() // 1000, INDIA)
+        line, _ = self.board.wait_for(f" {local:%H:%M}:0[0-9] status ")
         wh = round(float(re.search(r"kWh=([0-9.]+)", line)[1]) * 1000)
         return wh, self.board.command("energy")["energy_mj"] // 3_600_000
 

@@ -129,16 +129,14 @@ class INA219:
         ticks = self._clock.ticks
         if (ticks - self._calm_ticks) & TICKS_MASK >= self._calm_ms:
             self.catch_up(self._clock.now_ms())
-        elif (
-            self._awaits
-            and not self.stuck
-            and (ticks - self._cleared_ticks) & TICKS_MASK >= self._wait_ms
-        ):
-            self._awaits = False
-            self._registers[BUS_VOLTAGE] |= CNVR
+        elif self._awaits:
+            self._look_ready(ticks)
         value = self._registers[pointer]
         if pointer == POWER:
-            self._clear_ready(ticks)
+            self._registers[BUS_VOLTAGE] &= ~CNVR
+            if (ticks - self._calm_ticks) & TICKS_MASK < self._calm_ms:
+                self._awaits = True
+                self._cleared_ticks = ticks
         buf[0] = value >> 8
         if len(buf) > 1:
             buf[1] = value & 0xFF
@@ -147,17 +145,20 @@ class INA219:
 
     # Conversion.
 
-    def _clear_ready(self, ticks):
-        """POWER was read: CNVR is 0 until the next conversion ends."""
-        self._registers[BUS_VOLTAGE] &= ~CNVR
-        calm_ms = (ticks - self._calm_ticks) & TICKS_MASK
-        if calm_ms < self._calm_ms:
-            period_us = self._period_us
-            since_us = (calm_ms * 1000 + self._phase_us) % period_us
-            self._awaits = True
-            self._cleared_ticks = ticks
-            self._cleared_us = since_us  # after the end of a conversion
-            self._wait_ms = (period_us - since_us + 999) // 1000
+    def _look_ready(self, ticks):
+        """In the calm, after POWER was read: CNVR is 1 if a conversion has ended since."""
+        passed_us = ((ticks - self._cleared_ticks) & TICKS_MASK) * 1000
+        if self.stuck or (
+            passed_us < self._period_us and passed_us + self._cleared_us() < self._period_us
+        ):
+            return
+        self._awaits = False
+        self._registers[BUS_VOLTAGE] |= CNVR
+
+    def _cleared_us(self):
+        """How long after the end of a conversion POWER was read."""
+        calm_ms = (self._cleared_ticks - self._calm_ticks) & TICKS_MASK
+        return (calm_ms * 1000 + self._phase_us) % self._period_us
 
     def _configure(self, value):
         """Takes a configuration and starts converting as its mode says."""
@@ -198,7 +199,7 @@ class INA219:
             self._awaits = False
             self._calm_ms = 0
             self._anchor_ms = now_ms - ((self._clock.ticks - self._cleared_ticks) & TICKS_MASK)
-            self._phase_us = self._cleared_us
+            self._phase_us = self._cleared_us()
         elapsed_us = (now_ms - self._anchor_ms) * 1000 + self._phase_us
         if elapsed_us < self._period_us:
             return
