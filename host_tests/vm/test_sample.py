@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).parent / "scripts" / "locked_sample.py"
 
 
 def test_a_sample_at_full_scale_takes_nothing_from_the_heap(tmp_path):
-    """Read, judge, scale, integrate, carry, creep check: no object, no long integer, no frame."""
+    """Read, judge, scale, integrate, carry, creep check: no object, no long integer."""
     config = tmp_path / "config.json"
     config.write_text(json.dumps(meter_config(opening_balance_mp=10**9)))
     done = subprocess.run(
