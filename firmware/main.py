@@ -188,6 +188,7 @@ async def _sample(board, meter, sensor, uplink, watchdog):
     period_ms = meter.config.sample_period_ms
     before = due = time.ticks_ms()
     minute = None
+    held = 0  # looks in a row at which the button was pressed
     while True:
         now = time.ticks_ms()
         dt_ms = time.ticks_diff(now, before)
@@ -195,6 +196,9 @@ async def _sample(board, meter, sensor, uplink, watchdog):
         sampler.step(dt_ms)
         meter.tick(dt_ms)
         watchdog.feed()
+        held = held + 1 if board.button and board.button.value() else 0
+        if held == 2:
+            meter.log(meter.status_line(uplink.connected, uplink.waiting()))
         if person is not None and person.done():
             person = None  # a finished task holds on to what it ran
         for _ready in poller.ipoll(0):

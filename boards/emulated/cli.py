@@ -230,7 +230,7 @@ def set_knobs(
     knobs: Annotated[list[str], typer.Argument(help="KNOB=VALUE ..., as wifi=off load=...")],
     flash: FolderOption = DEFAULT_FOLDER,
 ) -> None:
-    """Change the world of a running board: wifi=off cover=open button=1 load=constant:2000 ..."""
+    """Change the world of a running board: wifi=off cover=open load=constant:230V,2A ..."""
     _show(command(flash, "set", **_assignments(knobs, "KNOB=VALUE")))
 
 

@@ -39,6 +39,24 @@ def test_an_open_contact_leaves_the_voltage_and_stops_the_current():
     assert make(closed=True).current_ma == 10_000
 
 
+def test_a_wire_past_the_contact_carries_the_current_and_is_counted():
+    circuit = make(closed=False)
+    circuit.set_bypass(START_MS, True)
+    assert (circuit.contact, circuit.current_ma) == (False, 10_000)
+    circuit.set_bypass(START_MS + 1000, False)
+    assert (circuit.current_ma, circuit.shunt_uv) == (0, 0)
+    assert circuit.energy_mj(START_MS + 5000) == (2_300_000, 0)
+
+
+def test_swapped_wires_turn_what_the_sensor_sees_and_not_what_flows():
+    circuit = make(closed=True)
+    circuit.set_swapped(START_MS, True)
+    assert (circuit.current_ma, circuit.shunt_uv) == (10_000, -1_000_000)
+    assert circuit.energy_mj(START_MS + 1000) == (2_300_000, 0)
+    circuit.set_swapped(START_MS + 1000, False)
+    assert circuit.shunt_uv == 1_000_000
+
+
 def test_the_sensor_sees_the_circuit_through_ratios():
     circuit = make(closed=True, voltage_ratio_x1000=10_000, current_ratio_x1000=12_500)
     assert circuit.bus_mv == 23_000

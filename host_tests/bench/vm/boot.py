@@ -34,7 +34,7 @@ class Board:
     nvs = parts.NVS()
     rtc = Clock()
     wlan = None
-    cover = magnet = None
+    button = cover = magnet = None
 
     def assume_utc_s(self, utc_s):
         pass

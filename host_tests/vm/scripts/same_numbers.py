@@ -12,6 +12,7 @@ sys.path.insert(0, sys.argv[1])
 
 from firmware.core import civil, digest, sealing
 from firmware.credit import tariff as tariffs
+from firmware.metering import quality, tamper
 from firmware.metering.energy import EnergyRegister
 from firmware.metering.profile import Block
 from firmware.metering.scale import bus_gain, shunt_gain
@@ -20,6 +21,50 @@ from firmware.metering.scale import bus_gain, shunt_gain
 def check(what, got, expected):
     if got != expected:
         raise ValueError("%s: %r is not %r" % (what, got, expected))
+
+
+class Limits:
+    """As core.config.Config: limits beyond which every other sample is."""
+
+    quality_persist_s = 0
+    tamper_persist_s = 0
+    over_voltage_mv = 264000
+    low_voltage_mv = 184000
+    voltage_hysteresis_mv = 4000
+    over_current_ma = 45000
+    current_hysteresis_ma = 500
+    sanctioned_load_w = 5000
+    export_counts = 0
+
+
+def watch_with_the_heap_locked(register):
+    """All conditions come and go at full scale, without a byte of heap."""
+    watches = quality.Watches()
+    pin = Pin()
+    micropython.heap_lock()
+    try:
+        for number in range(400):
+            pin.level = number % 2
+            register.add((3000, 6000)[pin.level], -32000 * pin.level, 1000)
+            quality.judge(watches, Limits, register, 1000)
+            tamper.judge(watches, Limits, register, 0, 1000)
+            tamper.poll(watches, pin, pin, 1000)
+            watches.news()
+    finally:
+        micropython.heap_unlock()
+    codes = []
+    while watches.news():
+        codes.append(watches.news())
+        watches.take(codes[-1])
+    check("conditions", codes, [7, 9, 10, 67, 215, 51, 1050])  # the low voltage is over
+
+
+class Pin:
+    def __init__(self):
+        self.level = 0
+
+    def value(self):
+        return self.level
 
 
 def main():
@@ -48,6 +93,7 @@ def main():
         [[c.wh, c.half_mj, c.half_uj] for c in (register.imported, register.exported)],
         cases["register"],
     )
+    watch_with_the_heap_locked(register)
     # Full scale of the largest supported meter, 300 V and 100 A, without a byte of heap.
     bus_raw, shunt_raw = 6000, 32000
     register.scale(bus_gain(12500), -160, shunt_gain(31250, 100000), -480)

@@ -4,6 +4,8 @@
 
 The voltage is the one behind the shunt, where the INA219 measures it (pin IN-), so power at the
 load is that voltage times the current. An open contact leaves the voltage and stops the current.
+A thief may put a wire past the contact (`set_bypass`), or swap the wires of the shunt
+(`set_swapped`): then the sensor sees the current flow backwards.
 The sensor sits behind ratios, as on the bench: it sees voltage / voltage_ratio and
 current / current_ratio.
 
@@ -52,6 +54,8 @@ class Circuit:
         self.energy_nj = 0
         self.contact = closed
         self.contact_fault = "ok"
+        self._bypass = False
+        self._swapped = False
         self.version = 0  # grows whenever the sensor's inputs change
         self.bus_mv = self.shunt_uv = None
         self._voltage_ratio_x1000 = voltage_ratio_x1000
@@ -129,6 +133,20 @@ class Circuit:
         self._follow()
         self._refresh()
 
+    def set_bypass(self, now_ms, there):
+        """A wire past the contact, or none."""
+        self.settle(now_ms)
+        self._integrate(now_ms)
+        self._bypass = there
+        self._refresh()
+
+    def set_swapped(self, now_ms, swapped):
+        """The shunt's wires swapped, or as they should be."""
+        self.settle(now_ms)
+        self._integrate(now_ms)
+        self._swapped = swapped
+        self._refresh()
+
     def energy_mj(self, now_ms):
         """(mJ, remainder in nJ) delivered to the load since `start_ms`: the reference."""
         self.settle(now_ms)
@@ -155,12 +173,14 @@ class Circuit:
         load = self.load
         self.until_ms = min(load.until_ms, self._move_ms)
         self.voltage_mv = load.voltage_mv
-        self.current_ma = load.current_ma if self.contact else 0
+        self.current_ma = load.current_ma if self.contact or self._bypass else 0
         half = self._voltage_ratio_x1000 // 2
         bus_mv = (self.voltage_mv * 1000 + half) // self._voltage_ratio_x1000
         # mA * 1e6 / ratio_x1000 is the sensor's uA; times uOhm / 1e6 its shunt's uV.
         half = self._current_ratio_x1000 // 2
         shunt_uv = (self.current_ma * self._shunt_uohm + half) // self._current_ratio_x1000
+        if self._swapped:
+            shunt_uv = -shunt_uv
         if bus_mv != self.bus_mv or shunt_uv != self.shunt_uv:
             self.bus_mv = bus_mv
             self.shunt_uv = shunt_uv

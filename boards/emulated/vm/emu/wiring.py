@@ -42,6 +42,11 @@ INA219_ADDRESS = 0x40
 
 SENSOR_STATES = ("ok", "absent", "hang", "stuck", "reset", "overflow", "wild")
 SWITCHES = {"cover": COVER, "magnet": MAGNET, "button": BUTTON}
+WORDS = {
+    "cover": ("closed", "open"),
+    "magnet": ("absent", "present"),
+    "button": ("released", "pressed"),
+}
 
 # A TCP connection outlives a shorter loss of Wi-Fi, as lwIP goes on retransmitting for a while.
 SHORT_OUTAGE_MS = 60_000
@@ -213,17 +218,20 @@ knobs = {
     "cover": False,
     "magnet": False,
     "button": False,
+    "bypass": False,
+    "swapped": False,
     "rtc_battery": settings.get("rtc_battery", True),
     "load": kept.get("load") or settings.get("load") or "appliances:default",
 }
 
 
 def _truth(name, value):
-    if value in (True, "on"):
+    no, yes = WORDS.get(name, ("off", "on"))
+    if value in (True, "on", yes):
         return True
-    if value in (False, "off"):
+    if value in (False, "off", no):
         return False
-    raise ValueError(name + ": must be true or false (or on, off), not " + str(value))
+    raise ValueError("%s: must be true or false (or %s, %s), not %s" % (name, yes, no, value))
 
 
 def _choice(name, value, allowed):
@@ -262,6 +270,10 @@ def set_knobs(fields):
         elif name == "contact":
             circuit.set_contact_fault(now_ms, value)
             _aux.drive(int(circuit.contact))
+        elif name == "bypass":
+            circuit.set_bypass(now_ms, value)
+        elif name == "swapped":
+            circuit.set_swapped(now_ms, value)
         elif name == "load":
             circuit.set_load(now_ms, load)
             control.keep("load", value, "reset")
