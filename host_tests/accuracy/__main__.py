@@ -110,7 +110,7 @@ def table(results: list[Errors], amount: Amount, households: list[Household]) ->
             *(marked(errors.at_ma[ma], conditions.limit(ma)) for ma in conditions.CURRENTS_MA),
             starting(errors.first_wh_s),
             f"[red]{errors.no_load_mwh:.0f}[/]" if errors.no_load_mwh else "0",
-            *(marked(error, conditions.REPLAY_LIMIT) for _kwh, error in errors.replays.values()),
+            *(replayed(errors, home) for home in households),
         )
     allowed = [f"{conditions.limit(ma):g}" for ma in conditions.CURRENTS_MA]
     shown.add_section()
@@ -129,6 +129,13 @@ def marked(error: float, allowed: float | None) -> str:
     """An error in per cent, red if it is not allowed."""
     outside = allowed is not None and abs(error) > allowed
     return f"[red]{error:+.2f}[/]" if outside else f"{error:+.2f}"
+
+
+def replayed(errors: Errors, home: Household) -> str:
+    """The error of a recording."""
+    if home.name not in errors.replays:
+        return "-"
+    return marked(errors.replays[home.name][1], conditions.REPLAY_LIMIT)
 
 
 def starting(first_wh_s: int | None) -> str:
