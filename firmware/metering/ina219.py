@@ -15,9 +15,10 @@ _REG_POWER = const(0x03)
 _REG_CURRENT = const(0x04)
 _REG_CALIBRATION = const(0x05)
 
-_RST = const(0x8000)
+# Flags of BUS_VOLTAGE (section 8.6.3.2): a conversion has ended since POWER was read; CURRENT and
+# POWER mean nothing.
 CNVR = const(0x0002)
-_OVF = const(0x0001)
+OVF = const(0x0001)
 
 
 class ConfigurationLost(Exception):
@@ -28,7 +29,7 @@ class INA219:
     """One sensor. After `read()`:
 
     `shunt_raw` (-32768 to 32767, step 10 uV at every gain), `bus_raw` (0 to 8191, step 4 mV),
-    `flags` (CNVR and OVF), `power_raw` (0 to 65535, step 20 * `current_lsb_ua` uW).
+    `flags` (of CNVR and OVF), `power_raw` (0 to 65535, step 20 * `current_lsb_ua` uW).
 
     `shunt_full_scale` and `bus_full_scale` are the largest values of the range, in these steps;
     `current_lsb_ua` is the step of CURRENT.
@@ -74,10 +75,6 @@ class INA219:
         self.bus_full_scale = 4000 << brng  # section 8.6.3.2
         self.shunt_full_scale = 4000 << pg  # section 8.6.3.1
 
-    def reset(self):
-        """Has the chip reset itself (RST): `configure` must follow."""
-        self._write(_REG_CONFIG, _RST)
-
     def configure(self):
         """Writes configuration and calibration and reads them back; ConfigurationLost if another
         value comes back, OSError if the chip does not answer.
@@ -90,7 +87,7 @@ class INA219:
             raise ConfigurationLost()
 
     def trigger(self):
-        """Starts a conversion in a triggered mode: `ready` when it is done (section 8.4)."""
+        """Starts a conversion in a triggered mode: CNVR when it is done (section 8.4)."""
         self._write(_REG_CONFIG, self._configuration)
 
     def verify(self):
@@ -107,8 +104,8 @@ class INA219:
     def read(self, power=True):
         """Reads the results of the last conversion; POWER only if `power`.
 
-        POWER comes last: reading it clears CNVR (section 8.6.3.2), so that `ready` of the next
-        `read` says that a conversion has ended since. Without it `ready` stays.
+        POWER comes last: reading it clears CNVR (section 8.6.3.2), so that CNVR at the next
+        `read` says that a conversion has ended since. Without it CNVR stays.
         """
         i2c = self._i2c
         buffer = self._buffer
@@ -118,18 +115,10 @@ class INA219:
         i2c.readfrom_mem_into(self._address, _REG_BUS_VOLTAGE, buffer)
         raw = buffer[0] << 8 | buffer[1]
         self.bus_raw = raw >> 3
-        self.flags = raw & 7
+        self.flags = raw & (CNVR | OVF)
         if power:
             i2c.readfrom_mem_into(self._address, _REG_POWER, buffer)
             self.power_raw = buffer[0] << 8 | buffer[1]
-
-    def ready(self):
-        """True if CNVR was set at the last `read`: a conversion has ended since POWER was read."""
-        return self.flags & CNVR != 0
-
-    def overflow(self):
-        """True if OVF was set at the last `read`: CURRENT and POWER mean nothing."""
-        return self.flags & _OVF != 0
 
     def shunt_uv(self):
         """Voltage across the shunt at the last `read`, uV, signed."""

@@ -14,7 +14,7 @@ host_tests/system/test_sensor_faults.py.
 import errno
 
 from firmware.core.shim import const
-from firmware.metering.ina219 import CNVR, ConfigurationLost
+from firmware.metering.ina219 import CNVR, OVF, ConfigurationLost
 
 # What is wrong with a reading: `detail` of event 1010.
 NO_ANSWER = const(1)
@@ -122,10 +122,10 @@ class Sampler:
             and sensor.bus_raw < sensor.bus_full_scale
         ):
             return _GOOD
-        if not sensor.ready():
+        if not sensor.flags & CNVR:
             return NO_CONVERSION
         if sensor.bus_raw >= sensor.bus_full_scale:
             return OUT_OF_RANGE
-        if sensor.overflow():
+        if sensor.flags & OVF:
             return OVERFLOW
         return CURRENT_CLIPPED if size == sensor.shunt_full_scale else OUT_OF_RANGE
