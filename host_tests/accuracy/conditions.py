@@ -48,6 +48,9 @@ class Corner:
     offset: int
     current: int
     chip: dict[str, Any]
+    replayed: bool
+    """Does it count the recordings? They take long, and the chips whose errors add up most bound
+    the others."""
 
     def warmer(self) -> dict[str, Any]:
         """The same chip after WARMTH_K, drifting to where its errors are."""
@@ -80,14 +83,14 @@ def corner(offset: int, current: int, voltage: int, noisy: bool = False) -> Corn
             "bus_gain_ppm": voltage * GAIN_PPM,
             "noise_lsb": NOISE_LSB if noisy else 0,
         },
+        noisy or offset == current == voltage,
     )
 
 
 def ideal() -> Corner:
     """A chip without errors."""
-    return Corner(
-        "none", 0, 0, {"shunt_offset_uv": [0] * 4, "shunt_gain_ppm": 0, "bus_gain_ppm": 0}
-    )
+    chip = {"shunt_offset_uv": [0] * 4, "shunt_gain_ppm": 0, "bus_gain_ppm": 0}
+    return Corner("none", 0, 0, chip, True)
 
 
 def limit(current_ma: float) -> float | None:

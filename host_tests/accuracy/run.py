@@ -105,7 +105,7 @@ class Bench:
         errors.no_load_mwh = results[len(amount.currents_ma)] / 7_200_000
         if starts:
             errors.first_wh_s = results[-1]
-        if self.households and state != conditions.WARM:
+        if self.households and corner.replayed and state != conditions.WARM:
             steps = [("replay", str(home.path), home.minutes) for home in self.households]
             results = self._measure(errors, HOUSEHOLD, steps)
             for home, half_uj in zip(self.households, results, strict=True):
