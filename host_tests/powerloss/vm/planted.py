@@ -30,10 +30,10 @@ def _act_first():
 
     append = Meter.append
 
-    def act_and_append(self, kind, fields):
+    def act_and_append(self, kind, fields, *time):
         if kind == "relay":
             self._relay.operate(fields["contact"])
-        append(self, kind, fields)
+        append(self, kind, fields, *time)
 
     Meter.append = act_and_append
 
