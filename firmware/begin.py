@@ -14,6 +14,7 @@ from firmware.credit.tariff import TariffError
 from firmware.link.codec import CodecError
 from firmware.link.uplink import Uplink
 from firmware.meter import CHECKPOINT_FORMAT, Meter
+from firmware.metering import pulse
 from firmware.relay.driver import PULSE_MS, RelayDriver
 from firmware.storage import faults
 from firmware.storage.errors import StorageError
@@ -31,6 +32,7 @@ class Wires:
     def __init__(self, board):
         self._board = board
         self.operating = asyncio.Event()  # the relay has begun to move
+        self.pulsing = asyncio.Event()  # pulses are due
         self.meter = None
         self.uplink = None
 
@@ -73,6 +75,9 @@ def begin(board):
 
 def _assemble(board, config, values, kept, told):
     wires = Wires(board)
+    imp_per_kwh = board.pulse_imp_per_kwh if board.pulse_led else 0
+    if imp_per_kwh:
+        pulse.check(imp_per_kwh, config, board.shunt_uohm)
     clock = WallClock(time.ticks_ms, board.nvs)
     relay = RelayDriver(
         board.relay_kind,
@@ -117,6 +122,8 @@ def _assemble(board, config, values, kept, told):
         raise
 
     wires.meter = meter
+    if imp_per_kwh:
+        meter.pulse = pulse.Pulse(meter.energy.imported, imp_per_kwh, wires.pulsing.set)
     board.assume_utc_s(meter.least_utc_s())
     wires.uplink = Uplink(config, meter, wires.set_time, board.wlan, board.answer, os.urandom)
     return wires

@@ -20,6 +20,7 @@ from firmware.core.shim import const
 from firmware.credit.tariff import TariffError
 from firmware.link.codec import CodecError
 from firmware.metering.ina219 import INA219
+from firmware.metering.pulse import ON_MS
 from firmware.metering.sampler import Sampler
 from firmware.relay.driver import PULSE_MS
 from firmware.storage import faults
@@ -73,7 +74,7 @@ def run():
     gc.threshold(_COLLECT_EVERY_BYTES)
     watchdog = board.watchdog(max(_WATCHDOG_MS, 3 * meter.config.sample_period_ms))
     try:
-        asyncio.run(_run(board, meter, wires.uplink, wires.operating, watchdog))
+        asyncio.run(_run(board, wires, watchdog))
     except KeyboardInterrupt:
         board.watchdog(_SERVICE_MS)
         meter.stop()
@@ -125,13 +126,17 @@ def _describe(error):
         return type(error).__name__, "unknown"
 
 
-async def _run(board, meter, uplink, operating, watchdog):
+async def _run(board, wires, watchdog):
     sensor = INA219(board.i2c, board.ina219_address, board.shunt_uohm)
-    await asyncio.gather(
+    meter, uplink = wires.meter, wires.uplink
+    tasks = [
         _sample(board, meter, sensor, uplink, watchdog),
-        _finish_operations(meter, operating),
+        _finish_operations(meter, wires.operating),
         _keep_linked(meter, uplink),
-    )
+    ]
+    if meter.pulse is not None:
+        tasks.append(_give_pulses(board.pulse_led, meter.pulse, wires.pulsing))
+    await asyncio.gather(*tasks)
 
 
 async def _keep_linked(meter, uplink):
@@ -151,6 +156,19 @@ async def _keep_linked(meter, uplink):
             pause_s = _LINK_AGAIN_MIN_S
         await asyncio.sleep(pause_s)
         pause_s = min(_LINK_AGAIN_MAX_S, 2 * pause_s)
+
+
+async def _give_pulses(pin, pulse, pulsing):
+    """Shows the pulses that are due, one behind the other."""
+    while True:
+        await pulsing.wait()
+        pulsing.clear()
+        while pulse.due:
+            pulse.due -= 1
+            pin.value(1)
+            await asyncio.sleep_ms(ON_MS)
+            pin.value(0)
+            await asyncio.sleep_ms(ON_MS)
 
 
 async def _finish_operations(meter, operating):

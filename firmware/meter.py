@@ -94,6 +94,7 @@ class Meter:
         )
         self.profiles = Profiles(self)
         self.calibration = Calibration(self.energy, config, shunt_uohm)
+        self.pulse = None  # a metering.pulse.Pulse of a board that has the output
         self.measurement = None  # a metering.calibrating.Measurement that takes the readings, too
         self._watches = quality.Watches()
         self._cover = cover
@@ -331,6 +332,8 @@ class Meter:
             self.calibration.apply(record)
         elif kind == "resync":
             self.service = ""
+            if self.pulse is not None:
+                self.pulse.align()
         elif kind == "event":
             self._apply_event(record["code"], record["detail"])
         if not held:
@@ -545,6 +548,8 @@ class Meter:
             self._tell()
             dt_ms = 0
         self.energy.add(bus_raw, shunt_raw, dt_ms)
+        if self.pulse is not None:
+            self.pulse.add()
         if self.measurement is not None:
             self.measurement.add(bus_raw, shunt_raw)
         self._taken(dt_ms, fault)

@@ -54,6 +54,7 @@ class Board:
     ina219_address = 0x40
     shunt_uohm = 100_000
     relay_kind = "single"
+    pulse_imp_per_kwh = 1000
 
     def __init__(self):
         # 100 kHz: the wires to a breakout board are long, and two reads a second need no more.

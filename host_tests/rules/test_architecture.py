@@ -28,7 +28,7 @@ ARROWS = {
         *("core", "metering", "credit", "relay", "storage", "link", "console", "orders", "start"),
         *("credentials", "profiles"),
     },
-    "begin.py": {"core", "credit", "relay", "storage", "link", "meter"},
+    "begin.py": {"core", "metering", "credit", "relay", "storage", "link", "meter"},
     "main.py": {"core", "metering", "credit", "relay", "storage", "link", "console", "begin"},
     "__init__.py": set(),
 }

@@ -33,6 +33,7 @@ class Board:
         latching = self.relay_kind == "latching"
         self.relay_open = machine.Pin(27, machine.Pin.OUT) if latching else None
         self.aux_contact = machine.Pin(13, machine.Pin.IN)
+        self.pulse_imp_per_kwh = emu.settings.get("pulse_imp_per_kwh", 1000)
         self.pulse_led = machine.Pin(4, machine.Pin.OUT, value=0)
         self.status_led = machine.Pin(2, machine.Pin.OUT, value=0)
         self.buzzer = machine.Pin(25, machine.Pin.OUT, value=0)

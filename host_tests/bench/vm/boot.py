@@ -28,6 +28,7 @@ class Board:
     reset_cause = "power"
     relay_kind = "latching"
     shunt_uohm = 100000
+    pulse_led = None
     aux_contact = parts.Contact()
     relay_close = parts.Coil(aux_contact, 1)
     relay_open = parts.Coil(aux_contact, 0)

@@ -3,6 +3,7 @@
 argv: the folder of the project, a file for the flash, the meter's configuration. Prints "ok".
 """
 
+import asyncio
 import sys
 
 import micropython
@@ -12,6 +13,7 @@ sys.path[:0] = [sys.argv[1], sys.argv[1] + "/host_tests/bench/vm"]
 import parts
 
 from firmware.metering.ina219 import INA219
+from firmware.metering.pulse import Pulse
 from firmware.metering.sampler import Sampler
 from firmware.metering.scale import bus_gain, shunt_gain
 
@@ -40,16 +42,18 @@ class Bus:
 
 
 class Core:
-    """Of a meter what the arithmetic of a sample needs: registers and block."""
+    """Of a meter what the arithmetic of a sample needs: registers, pulses and block."""
 
     gap_limit_ms = 2000
 
     def __init__(self, meter):
         self._energy = meter.energy
         self._block = meter.profiles.block
+        self._pulse = meter.pulse
 
     def sample(self, bus_raw, shunt_raw, dt_ms, fault):
         self._energy.add(bus_raw, shunt_raw, dt_ms)
+        self._pulse.add()
         self._count(dt_ms)
 
     def _count(self, dt_ms):
@@ -71,6 +75,7 @@ for export_counts in (0, 1):
     meter = parts.make_meter(sys.argv[3], ticks, export_counts=export_counts, **ratios)
     meter.start("power", parts.UTC_S)
     meter.tick(0)
+    meter.pulse = Pulse(meter.energy.imported, 1600, asyncio.Event().set)
     sampler = Sampler(INA219(bus, 0x40, 100000), meter)
     core = Sampler(INA219(bus, 0x40, 100000), Core(meter))
     bus.put(0, 0)

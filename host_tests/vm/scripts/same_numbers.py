@@ -3,6 +3,7 @@
 argv: repository root, JSON file with the cases. Prints OK, or the first difference.
 """
 
+import asyncio
 import json
 import sys
 
@@ -15,6 +16,7 @@ from firmware.credit import tariff as tariffs
 from firmware.metering import quality, tamper
 from firmware.metering.energy import EnergyRegister
 from firmware.metering.profile import Block
+from firmware.metering.pulse import Pulse
 from firmware.metering.scale import bus_gain, shunt_gain
 
 
@@ -100,14 +102,18 @@ def main():
     register.add(bus_raw, shunt_raw, 0)
     block = Block()
     block.set_limit(20000)
+    due = asyncio.Event()
+    pulse = Pulse(register.imported, 1600, due.set)
     micropython.heap_lock()
     try:
         for i in range(3600):
             register.add(bus_raw, shunt_raw if i & 4 else -shunt_raw, 2000)
             block.add(register.voltage_mv, register.current_ua, register.power_mw, 2000)
             block.supplied(2000)
+            pulse.add()
     finally:
         micropython.heap_unlock()
+    check("pulses are due", due.is_set() and pulse.due > 30000, True)
     check("full scale", (register.voltage_mv, register.current_ua), (300500, 100093750))
     check("block", (block.supply_s, block.over_load_s), (7200, 7200))
     check("voltages", block.voltages_mv(), (300500, 300500, 300500))
