@@ -188,7 +188,7 @@ class Profiles:
 
     def _write_load(self, length_s):
         block = self.block
-        voltages_mv, currents_ma = block.voltages_mv(), block.currents_ma()
+        figures = block.figures()
         self._write(
             "load",
             {
@@ -196,12 +196,12 @@ class Profiles:
                 "length_s": length_s,
                 "energy_wh": self._meter.energy.import_wh - self.start_wh,
                 "energy_export_wh": self._meter.energy.export_wh - self._start_export_wh,
-                "voltage_mv": voltages_mv[0],
-                "voltage_min_mv": voltages_mv[1],
-                "voltage_max_mv": voltages_mv[2],
-                "current_ma": currents_ma[0],
-                "current_min_ma": currents_ma[1],
-                "current_max_ma": currents_ma[2],
+                "voltage_mv": figures[0],
+                "voltage_min_mv": figures[1],
+                "voltage_max_mv": figures[2],
+                "current_ma": figures[3],
+                "current_min_ma": figures[4],
+                "current_max_ma": figures[5],
                 "supply_s": block.supply_s,
                 "over_load_s": block.over_load_s,
             },

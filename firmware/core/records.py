@@ -39,120 +39,70 @@ CALIBRATED = (
 )
 """Values of a calibration: zeros of the shunt by range in mV and of the bus, gains."""
 
-# Members are written one behind the other, name and kind: in pairs they would take 1 kB of heap.
-# fmt: off
-_REGISTERS = ("import_wh", "i64", "balance_mp", "i64")
-
-_SPAN = (
-    "start_utc_s", "u32",
-    "end_utc_s", "u32",
-    "energy_wh", "u32",
-    "energy_export_wh", "u32",
-    "export_wh", "i64",
-    "supply_min", "u32",
-    "demand_max_w", "i32",
-    "demand_max_utc_s", "u32",
-)
+# The members of a type are text, which stays in ROM: tuples would take 2 kB of heap. Capitals stand
+# for members that several types have.
+_SHARED = {
+    "R": "import_wh i64 balance_mp i64",
+    "O": "id text counter u32",
+    "S": "start_utc_s u32 end_utc_s u32 energy_wh u32 energy_export_wh u32 export_wh i64 "
+    "supply_min u32 demand_max_w i32 demand_max_utc_s u32",
+}
+_ENUMS = {
+    "causes": CAUSES,
+    "credit_kinds": CREDIT_KINDS,
+    "states": STATES,
+    "reasons": REASONS,
+    "results": RESULTS,
+    "calibrations": CALIBRATIONS,
+}
 
 RECORDS = {
-    "boot": (1, ("cause", CAUSES, "firmware", "text", "off_s", "i32") + _REGISTERS),
-    "event": (
-        2,
-        ("code", "u16", "detail", "i64")
-        + _REGISTERS
-        + ("voltage_mv", "i32", "current_ma", "i32"),
-    ),
+    "boot": (1, "cause causes firmware text off_s i32 R"),
+    "event": (2, "code u16 detail i64 R voltage_mv i32 current_ma i32"),
     "block": (
         3,
-        (
-            "start_utc_s", "u32",
-            "length_s", "u16",
-            "energy_wh", "u32",
-            "voltage_mv", "i32",
-            "current_ma", "i32",
-            "power_max_w", "i32",
-            "supply_s", "u16",
-        )
-        + _REGISTERS,
+        "start_utc_s u32 length_s u16 energy_wh u32 voltage_mv i32 current_ma i32 "
+        "power_max_w i32 supply_s u16 R",
     ),
-    "credit": (
-        4,
-        ("kind", CREDIT_KINDS, "id", "text", "counter", "u32", "amount_mp", "i64")
-        + _REGISTERS,
-    ),
-    "tariff": (5, ("document", "json") + _REGISTERS),
+    "credit": (4, "kind credit_kinds O amount_mp i64 R"),
+    "tariff": (5, "document json R"),
     "period": (
         6,
-        (
-            "start_utc_s", "u32",
-            "end_utc_s", "u32",
-            "start_wh", "i64",
-            "end_wh", "i64",
-            "charge_mp", "i64",
-            "tariff", "text",
-            "tariff_version", "u16",
-            "balance_mp", "i64",
-        ),
+        "start_utc_s u32 end_utc_s u32 start_wh i64 end_wh i64 charge_mp i64 tariff text "
+        "tariff_version u16 balance_mp i64",
     ),
-    "relay": (
-        7,
-        ("state", STATES, "contact", "u8", "reason", REASONS) + _REGISTERS,
-    ),
-    "order": (
-        8,
-        ("id", "text", "counter", "u32", "kind", "text", "result", RESULTS) + _REGISTERS,
-    ),
+    "relay": (7, "state states contact u8 reason reasons R"),
+    "order": (8, "O kind text result results R"),
     # Accepted orders that change the meter's state: the record is the answer's.
-    "settings": (9, ("id", "text", "counter", "u32", "document", "json") + _REGISTERS),
-    "arrears": (
-        10,
-        ("id", "text", "counter", "u32", "amount_mp", "i64", "share_percent", "u8")
-        + _REGISTERS,
-    ),
-    "emergency": (11, ("id", "text", "counter", "u32", "limit_mp", "i64") + _REGISTERS),
-    "resync": (12, ("id", "text", "counter", "u32", "document", "json") + _REGISTERS),
-    "fault": (
-        13,
-        ("kind", "text", "place", "text", "at_up_s", "u32", "at_utc_s", "u32") + _REGISTERS,
-    ),
-    "calibration": (
-        14,
-        ("what", CALIBRATIONS, "number", "u32")
-        + tuple(word for name in CALIBRATED for word in (name, "i32"))
-        + _REGISTERS,
-    ),
+    "settings": (9, "O document json R"),
+    "arrears": (10, "O amount_mp i64 share_percent u8 R"),
+    "emergency": (11, "O limit_mp i64 R"),
+    "resync": (12, "O document json R"),
+    "fault": (13, "kind text place text at_up_s u32 at_utc_s u32 R"),
+    "calibration": (14, "what calibrations number u32 C R"),
     "load": (
         15,
-        (
-            "start_utc_s", "u32",
-            "length_s", "u16",
-            "energy_wh", "u32",
-            "energy_export_wh", "u32",
-            "voltage_mv", "i32",
-            "voltage_min_mv", "i32",
-            "voltage_max_mv", "i32",
-            "current_ma", "i32",
-            "current_min_ma", "i32",
-            "current_max_ma", "i32",
-            "supply_s", "u32",
-            "over_load_s", "u32",
-        )
-        + _REGISTERS,
+        "start_utc_s u32 length_s u16 energy_wh u32 energy_export_wh u32 voltage_mv i32 "
+        "voltage_min_mv i32 voltage_max_mv i32 current_ma i32 current_min_ma i32 "
+        "current_max_ma i32 supply_s u32 over_load_s u32 R",
     ),
-    "day": (
-        16,
-        _SPAN + ("over_load_min", "u32", "cost_mp", "i64") + _REGISTERS,
-    ),
-    "billing": (17, _SPAN + ("power_failures", "u32") + _REGISTERS),
+    "day": (16, "S over_load_min u32 cost_mp i64 R"),
+    "billing": (17, "S power_failures u32 R"),
 }
-# fmt: on
+"""Type to its code and its members."""
 
 
 def members(name):
     """(member, kind) of each member of a type, in order."""
-    flat = RECORDS[name][1]
-    for place in range(0, len(flat), 2):
-        yield flat[place], flat[place + 1]
+    text = RECORDS[name][1]
+    for letter in _SHARED:
+        text = text.replace(letter, _SHARED[letter])
+    if "C" in text:
+        text = text.replace("C", " i32 ".join(CALIBRATED) + " i32")
+    words = text.split()
+    for place in range(0, len(words), 2):
+        form = words[place + 1]
+        yield words[place], _ENUMS.get(form, form)
 
 
 PROFILES = ("block", "load", "day", "billing")

@@ -77,19 +77,19 @@ class Block:
         self.supply_s += supply_ms // 1000
         self._supply_ms = supply_ms % 1000
 
-    def voltages_mv(self):
-        """(mean, lowest, highest), all 0 without samples."""
-        if not self.samples:
-            return 0, 0, 0
-        mean_mv = self._sum_voltage_mv // self.samples
-        return mean_mv, self._voltage_min_mv, self._voltage_max_mv
-
-    def currents_ma(self):
-        """(mean, lowest, highest), all 0 without samples."""
-        if not self.samples:
-            return 0, 0, 0
-        mean_ma = self._sum_current_ma // self.samples
-        return mean_ma, self._current_min_ma, self._current_max_ma
+    def figures(self):
+        """Mean, lowest and highest voltage in mV, then current in mA; all 0 without samples."""
+        samples = self.samples
+        if not samples:
+            return 0, 0, 0, 0, 0, 0
+        return (
+            self._sum_voltage_mv // samples,
+            self._voltage_min_mv,
+            self._voltage_max_mv,
+            self._sum_current_ma // samples,
+            self._current_min_ma,
+            self._current_max_ma,
+        )
 
 
 class Span:

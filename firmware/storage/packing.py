@@ -32,15 +32,15 @@ def pack(name, fields):
     """(type code, payload) of a record whose members are exactly those of the table."""
     if name not in RECORDS:
         raise RecordError("type", "is not in the record table")
-    code, flat = RECORDS[name]
-    if len(fields) * 2 != len(flat):
-        raise RecordError(name, "takes %d members" % (len(flat) // 2))
+    table = list(members(name))
+    if len(fields) != len(table):
+        raise RecordError(name, "takes %d members" % len(table))
     parts = []
-    for field, form in members(name):
+    for field, form in table:
         if field not in fields:
             raise RecordError(field, "is missing")
         _pack_member(parts, field, form, fields[field])
-    return code, b"".join(parts)
+    return RECORDS[name][0], b"".join(parts)
 
 
 def _pack_member(parts, field, form, value):

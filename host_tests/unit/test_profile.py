@@ -24,8 +24,7 @@ def test_sums_stay_small_at_full_scale_however_long_it_goes_on(samples, voltage_
     for _ in range(samples):
         block.add(voltage_mv, current_ua, 30_000_000, 1000)
         block.supplied(1000)
-    assert block.voltages_mv() == (voltage_mv,) * 3
-    assert block.currents_ma() == (current_ua // 1000,) * 3
+    assert block.figures() == (voltage_mv,) * 3 + (current_ua // 1000,) * 3
     assert block.supply_s == samples
 
 
@@ -33,10 +32,9 @@ def test_mean_and_extremes():
     block = Block()
     for voltage_mv, current_ma in ((231_000, 0), (229_000, 4_000), (236_000, 500)):
         block.add(voltage_mv, current_ma * 1000, 0, 1000)
-    assert block.voltages_mv() == (232_000, 229_000, 236_000)
-    assert block.currents_ma() == (1500, 0, 4000)
+    assert block.figures() == (232_000, 229_000, 236_000, 1500, 0, 4000)
     block.clear()
-    assert block.voltages_mv() == block.currents_ma() == (0, 0, 0)
+    assert block.figures() == (0,) * 6
 
 
 def test_time_above_the_sanctioned_load_is_carried_over_intervals():

@@ -116,8 +116,7 @@ def main():
     check("pulses are due", due.is_set() and pulse.due > 30000, True)
     check("full scale", (register.voltage_mv, register.current_ua), (300500, 100093750))
     check("block", (block.supply_s, block.over_load_s), (7200, 7200))
-    check("voltages", block.voltages_mv(), (300500, 300500, 300500))
-    check("currents", block.currents_ma(), (99999, 99906, 100093))
+    check("figures", block.figures(), (300500, 300500, 300500, 99999, 99906, 100093))
     print("OK")
 
 
