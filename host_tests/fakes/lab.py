@@ -15,12 +15,17 @@ START_MS = 1_767_600_000_000  # Monday 2026-01-05 13:30 in India
 
 class Lab:
     """Use as a context. chip: errors of the INA219; load: as `12V,1A`; config: changes to the
-    configuration of boards.emulated.cli.lab_config."""
+    configuration of boards.emulated.cli.lab_config; pulse_imp_per_kwh: the board's constant."""
 
-    def __init__(self, folder, chip, load, **config):
+    def __init__(self, folder, chip, load, pulse_imp_per_kwh=1000, **config):
         self.config = {**lab_config(), **config}
         self._folder = folder
-        self._settings = {"rtc_set": True, "chip": chip, "load": "constant:" + load}
+        self._settings = {
+            "rtc_set": True,
+            "chip": chip,
+            "load": "constant:" + load,
+            "pulse_imp_per_kwh": pulse_imp_per_kwh,
+        }
         for ratio in ("voltage_ratio_x1000", "current_ratio_x1000"):
             if ratio in config:
                 self._settings[ratio] = config[ratio]
@@ -51,6 +56,16 @@ class Lab:
         """Another load, as `12V,1.5A`; the sensor has seen it on return."""
         self.board.set(load="constant:" + load)
         self.passes(2)
+
+    def next_pulse(self):
+        """Lets time pass until the pulse LED begins its next pulse, looked at each second; returns
+        (pulses so far, seconds)."""
+        before = self.board.look()["pulses"]
+        while True:
+            self.passes(1)
+            look = self.board.look()
+            if look["pulses"] != before:
+                return look["pulses"], look["now_ms"] // 1000
 
     def code(self):
         """The installer's code."""
