@@ -34,14 +34,14 @@ def sample(quick: bool, folder: Path) -> Group:
     arguments += (folder / "flash.bin", config)
     result = run_script("sample.py", *arguments, *((3, 200) if quick else (25, 1_800)))
     core, whole, reads, same, bus = result["measures"]
-    name = "read, scale, integrate"
+    name = "read to pulse"
     rows = [
         Row(name, "us", core["us"], "Adafruit: bus_voltage, current", reads["us"]),
         Row(name, "us", core["us"], "Adafruit: bus_voltage, shunt_voltage", same["us"]),
         Row(name, "us", core["us"], "the bus model alone: 2 reads", bus["us"]),
         Row(name, "bytes", core["bytes"], "Adafruit: bus_voltage, current", reads["bytes"]),
         Row("with all rules", "us", whole["us"], "Adafruit: bus_voltage, current", reads["us"]),
-        Row("with all rules", "bytes", whole["bytes"], "read, scale, integrate", core["bytes"]),
+        Row("with all rules", "bytes", whole["bytes"], "read to pulse", core["bytes"]),
         Row(
             "heap of driver, sampler, registers",
             "bytes",
@@ -52,8 +52,8 @@ def sample(quick: bool, folder: Path) -> Group:
     ]
     return Group(
         "sample",
-        "Sampler.step with the energy registers (integration, carry, creep check), and with all "
-        "that Meter.sample does (profile, quality, tamper), through the emulated machine.I2C on "
+        "Sampler.step with the energy registers (integration, carry, creep check) and the pulse "
+        "output, and with all of Meter.sample, through the emulated machine.I2C on "
         "the 32-bit MicroPython, run from ROM as it is flashed; it ran once under heap_lock. Each "
         "second sample reads a third register, each tenth the configuration. The baseline is "
         "adafruit-circuitpython-ina219 from PyPI with its own bus_device and register, "

@@ -77,6 +77,7 @@ before = heap_bytes()
 from firmware.metering.energy import EnergyRegister
 from firmware.metering.ina219 import INA219
 from firmware.metering.profile import Block
+from firmware.metering.pulse import Pulse
 from firmware.metering.sampler import Sampler
 from firmware.metering.scale import bus_gain, shunt_gain
 
@@ -90,6 +91,7 @@ ticks = parts.Ticks()
 meter = parts.make_meter(sys.argv[5], ticks, sample_period_ms=1000)
 meter.start("power", parts.UTC_S)
 register = meter.energy
+meter.pulse = Pulse(register.imported, 1000, parts.nothing)
 sampler = Sampler(INA219(i2c, ADDRESS, 100000), meter)
 theirs = adafruit_ina219.INA219(BusioI2C(i2c), ADDRESS)
 sampler.step(1000)
@@ -103,15 +105,17 @@ def sample(count):
 
 
 class Core:
-    """Of a meter the registers alone: integration, carry and creep check."""
+    """Of a meter the registers alone: integration, carry, creep check and pulse."""
 
     gap_limit_ms = 2000
 
     def __init__(self):
-        self._add = register.add
+        self._energy = register
+        self._pulse = meter.pulse
 
     def sample(self, bus_raw, shunt_raw, dt_ms, fault):
-        self._add(bus_raw, shunt_raw, dt_ms)
+        self._energy.add(bus_raw, shunt_raw, dt_ms)
+        self._pulse.add()
 
 
 core_sampler = Sampler(INA219(i2c, ADDRESS, 100000), Core())

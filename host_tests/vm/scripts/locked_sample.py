@@ -48,6 +48,7 @@ class Core:
 
     def __init__(self, meter):
         self._energy = meter.energy
+        self._pulse = meter.pulse
         self._block = meter.profiles.block
         self._pulse = meter.pulse
 
@@ -74,6 +75,7 @@ ratios = {"voltage_ratio_x1000": RATIOS[0], "current_ratio_x1000": RATIOS[1]}
 for export_counts in (0, 1):
     meter = parts.make_meter(sys.argv[3], ticks, export_counts=export_counts, **ratios)
     meter.start("power", parts.UTC_S)
+    meter.pulse = Pulse(meter.energy.imported, 1000, parts.nothing)
     meter.tick(0)
     meter.pulse = Pulse(meter.energy.imported, 1600, asyncio.Event().set)
     sampler = Sampler(INA219(bus, 0x40, 100000), meter)
@@ -105,4 +107,5 @@ for export_counts in (0, 1):
                     assert abs(energy.current_ua - 100000000) < 4000, energy.current_ua
                     counted = energy.import_wh + energy.export_wh - before
                     assert abs(counted - 30000 * 55 // 3600) <= 1, counted
+                    assert meter.pulse.due or not energy.import_wh
 print("ok")
