@@ -9,6 +9,7 @@ import time
 
 from session import BOOT_BOUND_S, UNDECIDED, Session, Wrong
 
+from firmware.core.records import CALIBRATED
 from firmware.credit.account import Account
 
 _STEP_S = 60
@@ -93,6 +94,13 @@ def old_or_new(session, before):
     quarter = before.register_ago((BOOT_BOUND_S + 2 * _STEP_S) * 1000)
     check(wh >= quarter, "lost more than 15 minutes", wh, quarter)
     check(meter.live()["import_wh"] >= wh, "live register", meter.live()["import_wh"])
+    expected = [0] * len(CALIBRATED), [0] * len(CALIBRATED)  # (those before, those in force)
+    for record in session.truth.records:
+        if record["type"] == "calibration":
+            expected = expected[1], [record[name] for name in CALIBRATED]
+    calibration = meter.calibration
+    check(calibration.before == expected[0], "calibration before", calibration.before)
+    check(calibration.values == expected[1], "calibration", calibration.values)
     if before.grace_s is not None and before.begun is None:
         grace_s = meter.live()["grace_s"]
         low, high = before.grace_s - 2 * _STEP_S, before.grace_s + BOOT_BOUND_S + 2 * _STEP_S

@@ -13,6 +13,7 @@ from session import FOLDER, MOUNT, RUPEE_MP, Session, Truth, Wrong
 
 from firmware.core.records import RECORDS
 from firmware.meter import CHECKPOINT_FORMAT
+from firmware.metering import calibrating
 from firmware.storage.journal import Journal
 
 HOUR_S = 3600
@@ -123,6 +124,21 @@ def restarts(session):
     session.run(300, 900)
     session.meter.set_time(session.truth.utc_s * 1000 + 5000)
     session.crash()
+    session.run(60, 900)
+
+
+def calibrations(session):
+    """A gain, a zero, and the zero undone."""
+    meter = session.meter
+    for what, values in (
+        ("current", [0, 0, 0, 0, 0, 0, 1200]),
+        ("zero", [0, 0, 0, 5, 0, 0, 1200]),
+        ("undo", None),
+    ):
+        session.run(120, 900)
+        fields = calibrating.fields(meter.calibration, what, values or meter.calibration.before)
+        meter.append("calibration", fields)
+    session.restart()
     session.run(60, 900)
 
 
@@ -240,6 +256,7 @@ STEPS = (
     ("other orders", other_orders, ("settings", "arrears", "emergency", "relay", "order")),
     ("key and link", key_and_link, ("order", "event", "credit")),
     ("restarts", restarts, ("boot", "event", "fault")),
+    ("calibrations", calibrations, ("calibration",)),
     ("credit ends, relay trips", credit_ends, ("event", "relay")),
     ("recharge recloses", recharge_recloses, ("credit", "relay")),
     ("journal is compacted", journal_is_compacted, ("event", "period")),
