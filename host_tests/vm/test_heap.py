@@ -2,8 +2,9 @@
 
 Looked at from outside (`heap` on the emulator's control channel): what is free after a collection,
 and the longest piece of it, which is what a long message or snapshot must find. Measured after
-orders, an hour with a backlog and two days: 33 to 36 kB are free, 15 to 27 kB of it in one piece. Loaded from the
-file system instead of run in place from the ROM partition, the code alone fills the heap.
+orders, an hour with a backlog and two days: 33 to 36 kB are free, 15 to 27 kB of it in one piece.
+Loaded from the file system instead of run in place from the ROM partition, the code alone fills the
+heap.
 """
 
 import pytest
