@@ -64,10 +64,11 @@ class Check:
 
     def look(self) -> None:
         """Take the meter's new records from the gateway and tell what matters of them."""
-        path = f"/api/meters/{self.meter}"
         since_s = max((record["at_utc_s"] for record in self.records.values()), default=0)
-        found = self.world.get(path + "/events", since=since_s, limit=1000)
-        found += self.world.get(path + "/readings", since=since_s, limit=1000)
+        found = []
+        for kind in ("events", "readings", "days", "billing"):
+            path = f"/api/meters/{self.meter}/{kind}"
+            found += self.world.get(path, since=since_s, limit=1000)
         for record in sorted(found, key=lambda record: int(record["seq"])):
             if record["seq"] not in self.records:
                 self.records[record["seq"]] = record
