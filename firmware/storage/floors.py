@@ -59,7 +59,8 @@ class Floors:
         if not changed:
             return
         try:
-            for key in changed:
+            # The store last: floors of another one must not be taken for this one's.
+            for key in sorted(changed, key=lambda key: key == STORE):
                 self._nvs.set_i32(key, changed[key])
             self._nvs.commit()
         except OSError as error:
