@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import subprocess
+import threading
 import time
 
 import paho.mqtt.client as paho
@@ -109,9 +110,13 @@ class Gateway:
         self.ack_store = None
         self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, "gateway")
         self.client.on_message = self._take
+        # What the meter sends with QoS 0 reaches only who has subscribed before it.
+        subscribed = threading.Event()
         self.client.on_connect = lambda client, *_rest: client.subscribe("bijli/1/+/+", 1)
+        self.client.on_subscribe = lambda *_arguments: subscribed.set()
         self.client.connect("127.0.0.1", port)
         self.client.loop_start()
+        assert subscribed.wait(WAIT_S)
 
     def send(self, leaf, payload, qos=1):
         self.client.publish(codec.topic(METER, leaf), payload, qos)

@@ -122,9 +122,9 @@ def judge(image, nvs, before, show):
         formatted = boot(session)
         word = same_or_told(session, before, nvs, formatted)
         # A meter at an earlier moment takes what came after it, as it did then.
-        if (not nvs and word == "older") or no_replay(session, before):
-            live_on(session)
-        else:
+        repeats = not nvs and word in ("older", "new meter")
+        if not (repeats or no_replay(session, before)) or not live_on(session):
+            check(not repeats or word == "new meter", "no answer to a new recharge")
             word = "key lost"
         service = session.meter.service
         state = account_state(session.meter)
@@ -162,6 +162,12 @@ def same_or_told(session, before, nvs, formatted):
     if older:
         # Without the floors this is a meter at an earlier moment, and nothing can tell.
         account, contact = older.account, older.decided_contact()
+    new_meter = not nvs and meter.journal.boot == 1  # nothing is left, and nothing can tell
+    if new_meter:
+        own = Truth()
+        for record in records:
+            own._record(record, 1, meter.journal.store_id)
+        account, contact = own.account, own.decided_contact()
     wh = meter.energy.import_wh
     check(wh <= before.true_wh, "register above the truth", wh, before.true_wh)
     check(wh >= nvs.get("wh", 0), "register below its floor", wh, nvs.get("wh"))
@@ -169,19 +175,19 @@ def same_or_told(session, before, nvs, formatted):
         check(meter.balance_mp() <= before.paid_mp, "more credit than was paid")
         check(session.truth.contact or meter.ordered_off, "supply is off without a ledger")
     else:
-        check(not formatted, "a formatted flash is no ledger")
+        check(not formatted or new_meter, "a formatted flash is no ledger")
         check(not before.lost, "a lost ledger was found again")
         expected = account.balance_mp(wh)
         check(meter.balance_mp() == expected, "balance", meter.balance_mp(), expected)
         check(session.truth.contact == contact, "contact", session.truth.contact)
+    if new_meter:
+        return "new meter"
     if formatted:
         return "formatted"
     if lost and not before.lost:
         return "ledger lost"
     if told:
         return "told"
-    if not nvs and meter.journal.formatted:
-        return "older"  # nothing is left: a new meter
     if missing and not older:
         return "untold"
     return "older" if older else "harmless" if wh >= before.shown_wh else "older"
@@ -231,11 +237,15 @@ def no_replay(session, before):
 
 
 def live_on(session):
+    """The meter goes on and takes a recharge. False if it does not know the gateway's key."""
     session.run(120, 900)
     counter = session.meter.orders.highest + 1
     answer = session.order("after", counter, paid_mp=1000, amount_mp=1000)
+    if answer is None:
+        return False
     wanted = "resync_needed" if session.meter.service else "accepted"
     check(answer["result"] == wanted, "a new recharge", answer)
+    return True
 
 
 # --- all of it ---------------------------------------------------------------------------------
