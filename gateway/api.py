@@ -38,6 +38,7 @@ IdempotencyKey = Annotated[
     str,
     Header(description=f"1 to {KEY_MAX} printable characters, the same for each repetition"),
 ]
+Span = Annotated[models.Span, Depends()]
 
 
 @dataclass
@@ -254,25 +255,24 @@ def _meters(parts: Parts) -> APIRouter:
             view["records"] = connection.execute(counted).scalar_one()
         return view
 
-    def records(
-        meter: str, kinds: list[str] | None, since: int, until: int, limit: int
-    ) -> list[dict[str, Any]]:
+    def records(meter: str, types: list[str] | None, span: Span) -> list[dict[str, Any]]:
         parts.meters.check(meter)
-        if until <= since:
-            raise FieldError("until", f"must be an integer from {since + 1} to {models.UTC_S_MAX}")
+        if span.until <= span.since:
+            lowest = span.since + 1
+            raise FieldError("until", f"must be an integer from {lowest} to {models.UTC_S_MAX}")
         table = tables.records
         where = [
             table.c.meter == meter,
-            table.c.at_utc_s >= since,
-            table.c.at_utc_s < until,
-            table.c.type.in_(kinds) if kinds else table.c.type.not_in(PROFILES),
+            table.c.at_utc_s >= span.since,
+            table.c.at_utc_s < span.until,
+            table.c.type.in_(types) if types else table.c.type.not_in(PROFILES),
         ]
         with parts.store.reading() as connection:
             rows = connection.execute(
                 sa.select(*table.c["id", "store", "at_utc_s", "received_utc_ms", "content"])
                 .where(*where)
                 .order_by(table.c.at_utc_s.desc(), table.c.id.desc())
-                .limit(limit)
+                .limit(span.limit)
             ).all()
         return [
             {
@@ -285,47 +285,27 @@ def _meters(parts: Parts) -> APIRouter:
         ]
 
     @router.get("/{meter}/readings", summary="Load profile, the newest first")
-    def readings(
-        meter: str,
-        since: models.Since = 0,
-        until: models.Until = models.UTC_S_MAX,
-        limit: models.Limit = 100,
-    ) -> list[dict[str, Any]]:
+    def readings(meter: str, span: Span) -> list[dict[str, Any]]:
         """Records of type `load`, docs/SPEC.md section 9, and of the older type `block`."""
-        return records(meter, ["load", "block"], since, until, limit)
+        return records(meter, ["load", "block"], span)
 
     @router.get("/{meter}/days", summary="Daily profile, the newest first")
-    def days(
-        meter: str,
-        since: models.Since = 0,
-        until: models.Until = models.UTC_S_MAX,
-        limit: models.Limit = 100,
-    ) -> list[dict[str, Any]]:
+    def days(meter: str, span: Span) -> list[dict[str, Any]]:
         """Records of type `day`, docs/SPEC.md section 9: the registers of each midnight, supply
         minutes, maximum demand, minutes over the sanctioned load and cost of the day."""
-        found = records(meter, ["day"], since, until, limit)
+        found = records(meter, ["day"], span)
         return [{**day, "cost_rupees": words.rupees(day["cost_mp"])} for day in found]
 
     @router.get("/{meter}/billing", summary="Billing profile, the newest month first")
-    def billing(
-        meter: str,
-        since: models.Since = 0,
-        until: models.Until = models.UTC_S_MAX,
-        limit: models.Limit = 100,
-    ) -> list[dict[str, Any]]:
+    def billing(meter: str, span: Span) -> list[dict[str, Any]]:
         """Records of type `billing`, docs/SPEC.md section 9: the maximum demand of each month with
         its time, registers, supply minutes and power failures."""
-        return records(meter, ["billing"], since, until, limit)
+        return records(meter, ["billing"], span)
 
     @router.get("/{meter}/events", summary="Everything but the profiles, the newest first")
-    def events(
-        meter: str,
-        since: models.Since = 0,
-        until: models.Until = models.UTC_S_MAX,
-        limit: models.Limit = 100,
-    ) -> list[dict[str, Any]]:
+    def events(meter: str, span: Span) -> list[dict[str, Any]]:
         """Records as in docs/SPEC.md section 2.1, each with `text` for people."""
-        found = records(meter, None, since, until, limit)
+        found = records(meter, None, span)
         return [{**record, "text": words.describe(record)} for record in found]
 
     @router.get("/{meter}/balance", summary="The balance by the meter and recomputed")

@@ -5,6 +5,7 @@ Numbers are strict integers whose refusal names the whole allowed range.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -71,6 +72,15 @@ else:
     Since = integer(0, UTC_S_MAX, "UTC seconds, inclusive", digits=True)
     Until = integer(0, UTC_S_MAX, "UTC seconds, exclusive", digits=True)
     Limit = integer(1, LIMIT_MAX, "At most so many, the newest", digits=True)
+
+
+@dataclass
+class Span:
+    """Which records are asked for, by their time."""
+
+    since: Since = 0
+    until: Until = UTC_S_MAX
+    limit: Limit = 100
 
 
 class Strict(BaseModel):
