@@ -1,12 +1,10 @@
 """The meter's console on the serial port that it shares with mpremote, on the emulated board."""
 
-import subprocess
-import sys
-
 import pytest
 
 from host_tests.fakes.interpreters import micropython
 from host_tests.fakes.lab import Lab
+from host_tests.fakes.mpremote import mpremote
 
 # A worn divider, a shunt off by 1 %, offsets at the datasheet's worst.
 ERRORS = {"shunt_offset_uv": 200, "shunt_gain_ppm": -10_000, "bus_gain_ppm": 8_000, "noise_lsb": 2}
@@ -17,17 +15,6 @@ def bench(tmp_path):
     micropython(32)
     with Lab(tmp_path / "meter", ERRORS, "230V,10A") as made:
         yield made
-
-
-def mpremote(bench, *arguments):
-    run = subprocess.run(
-        [sys.executable, "-m", "mpremote", "connect", bench.board.port, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout
 
 
 def test_a_meter_is_calibrated_at_its_serial_port(bench):
@@ -78,8 +65,8 @@ def counted_wh(bench):
 def test_mpremote_gets_the_port_also_behind_a_half_typed_line(bench):
     bench.board.type(b"calibr")
     bench.passes(2)
-    assert mpremote(bench, "exec", "print(6 * 7)") == "42\n"
-    assert "data/" in mpremote(bench, "resume", "fs", "ls")
+    assert mpremote(bench.board, "exec", "print(6 * 7)") == "42\n"
+    assert "data/" in mpremote(bench.board, "resume", "fs", "ls")
 
 
 def test_bytes_that_are_no_characters_stop_nothing(bench):

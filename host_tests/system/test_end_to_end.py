@@ -7,11 +7,10 @@ recharge was credited once (host_tests/fakes/worlds.py).
 
 import random
 import re
-import subprocess
-import sys
 
 import pytest
 
+from host_tests.fakes.mpremote import mpremote
 from host_tests.fakes.worlds import (
     DAY_MS,
     HOUR_MS,
@@ -223,17 +222,6 @@ def test_the_utility_is_away_for_a_day(story):
 
 
 # --- people with a cable -------------------------------------------------------------------------
-
-
-def mpremote(board, *arguments):
-    run = subprocess.run(
-        [sys.executable, "-m", "mpremote", "connect", board.port, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout
 
 
 def test_mpremote_interrupts_the_meter_and_it_goes_on(story):

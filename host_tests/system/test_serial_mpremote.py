@@ -6,7 +6,6 @@ import pty
 import re
 import select
 import subprocess
-import sys
 import time
 
 import pytest
@@ -15,6 +14,7 @@ from boards.emulated import flashing
 from boards.emulated.board import EmulatedBoard
 from boards.emulated.conductor import Conductor
 from host_tests.fakes.interpreters import micropython
+from host_tests.fakes.mpremote import command, mpremote
 
 START_MS = 1_767_225_600_000
 
@@ -60,20 +60,6 @@ def make_board(conductor, tmp_path):
             return stack.enter_context(board)
 
         yield make
-
-
-def mpremote(board, *arguments, check=True, timeout_s=30, cwd=None):
-    """Run mpremote against the board; returns what it printed."""
-    run = subprocess.run(
-        [sys.executable, "-m", "mpremote", "connect", board.port, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        cwd=cwd,
-    )
-    if check:
-        assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout if check else run
 
 
 # ---- running code ----
@@ -361,7 +347,7 @@ def test_mpremote_repl(make_board):
     board = make_board()
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "mpremote", "connect", board.port, "repl"],
+        command(board, "repl"),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
