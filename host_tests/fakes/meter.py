@@ -16,6 +16,7 @@ from firmware.credit.account import Account
 from firmware.link import codec
 
 TIMEOUT_S = 20
+INTERVAL_S = 1800
 DAY = {"over_load_min": 12, "cost_mp": 665000}
 
 
@@ -166,37 +167,33 @@ class FakeMeter:
 
     def block(self, energy_wh):
         """One load-profile interval, as firmware 0.1.0 wrote it."""
-        self.import_wh += energy_wh
-        self.utc_s += 1800
-        return self.record(
-            "block",
-            start_utc_s=self.utc_s - 1800,
-            length_s=1800,
-            energy_wh=energy_wh,
-            voltage_mv=230000,
-            current_ma=1000,
-            power_max_w=300,
-            supply_s=1800,
-        )
+        return self._interval("block", energy_wh, power_max_w=300)
 
     def load(self, energy_wh):
         """One load-profile interval."""
-        self.import_wh += energy_wh
-        self.utc_s += 1800
-        return self.record(
+        return self._interval(
             "load",
-            start_utc_s=self.utc_s - 1800,
-            length_s=1800,
-            energy_wh=energy_wh,
+            energy_wh,
             energy_export_wh=0,
-            voltage_mv=230000,
             voltage_min_mv=228000,
             voltage_max_mv=233000,
-            current_ma=1000,
             current_min_ma=0,
             current_max_ma=4000,
-            supply_s=1800,
             over_load_s=60,
+        )
+
+    def _interval(self, type_, energy_wh, **more):
+        self.import_wh += energy_wh
+        self.utc_s += INTERVAL_S
+        return self.record(
+            type_,
+            start_utc_s=self.utc_s - INTERVAL_S,
+            length_s=INTERVAL_S,
+            energy_wh=energy_wh,
+            voltage_mv=230000,
+            current_ma=1000,
+            supply_s=INTERVAL_S,
+            **more,
         )
 
     def day(self, start_utc_s, energy_wh, **changes):
