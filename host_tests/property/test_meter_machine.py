@@ -4,26 +4,21 @@ The model knows the payments, the price (flat, so a charge is Wh times price), w
 arrears, the emergency credit, whether the utility has disconnected, the settings, and the keys.
 """
 
-import tempfile
-from pathlib import Path
-
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from firmware.core import sealing
-from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, Bench
+from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S
+from host_tests.property.bench_machine import SETTINGS, BenchMachine
 
 PRICE_MP_PER_WH = 665
 RUPEE_MP = 100000
 
 
-class MeterMachine(RuleBasedStateMachine):
+class MeterMachine(BenchMachine):
     @initialize(hour=st.integers(0, 23), opening=st.integers(-20, 40))
     def begin(self, hour, opening):
-        self.folder = tempfile.TemporaryDirectory()
-        self.bench = Bench(
-            Path(self.folder.name) / "data",
+        self.make_bench(
             MIDNIGHT_UTC_S + hour * HOUR_S,
             opening_balance_mp=opening * RUPEE_MP,
             sample_period_ms=60000,
@@ -39,11 +34,6 @@ class MeterMachine(RuleBasedStateMachine):
         self.counter = 0
         self.published_wh = self.published_export_wh = 0
         self.time_known = True
-
-    def teardown(self):
-        if hasattr(self, "bench"):
-            self.bench.meter.journal.close()
-            self.folder.cleanup()
 
     @rule(hours=st.integers(1, 30), power_w=st.sampled_from([0, 60, 900, 5000, -700]))
     def consume(self, hours, power_w):
@@ -216,10 +206,5 @@ class MeterMachine(RuleBasedStateMachine):
         assert {name: getattr(config, name) for name in self.settings} == self.settings
 
 
-MeterMachine.TestCase.settings = settings(
-    max_examples=25,
-    stateful_step_count=20,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+MeterMachine.TestCase.settings = SETTINGS
 TestMeterMachine = MeterMachine.TestCase

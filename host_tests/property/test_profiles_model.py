@@ -5,15 +5,12 @@ how long the meter was supplied. Power cuts, an unknown time, a clock that goes 
 of the interval and resends may come at any moment.
 """
 
-import tempfile
-from pathlib import Path
-
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from firmware.core import civil
-from host_tests.fakes.bench import HOUR_S, Bench
+from host_tests.fakes.bench import HOUR_S
+from host_tests.property.bench_machine import SETTINGS, BenchMachine
 
 PRICE_MP_PER_WH = 665
 STEP_S = 60
@@ -80,12 +77,10 @@ class Model:
         self.spans[kind] = span
 
 
-class ProfilesMachine(RuleBasedStateMachine):
+class ProfilesMachine(BenchMachine):
     @initialize(hour=st.integers(0, 100), limit_w=st.sampled_from([0, 500, 2000]))
     def begin(self, hour, limit_w):
-        self.folder = tempfile.TemporaryDirectory()
-        self.bench = Bench(
-            Path(self.folder.name) / "data",
+        self.make_bench(
             BEGIN_UTC_S + hour * HOUR_S,
             opening_balance_mp=10**10,
             sample_period_ms=STEP_S * 1000,
@@ -98,11 +93,6 @@ class ProfilesMachine(RuleBasedStateMachine):
         self.time_known = True
         self.bench.run(STEP_S, 0, STEP_S)
         self.began_utc_s = self.bench.utc_s
-
-    def teardown(self):
-        if hasattr(self, "bench"):
-            self.bench.meter.journal.close()
-            self.folder.cleanup()
 
     @rule(
         minutes=st.one_of(st.integers(1, 90), st.integers(300, 2000)),
@@ -165,10 +155,5 @@ class ProfilesMachine(RuleBasedStateMachine):
             assert span.start_utc_s == (before["end_utc_s"] if before else self.began_utc_s)
 
 
-ProfilesMachine.TestCase.settings = settings(
-    max_examples=25,
-    stateful_step_count=20,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+ProfilesMachine.TestCase.settings = SETTINGS
 TestProfilesMachine = ProfilesMachine.TestCase
