@@ -67,7 +67,7 @@ def rows(tables):
 
 
 def read_document(path):
-    """The JSON value in a file, with or without such a line; ConfigError names the file."""
+    """The JSON value in a file, which may end in a line with its CRC; ConfigError names it."""
     try:
         with open(path, "rb") as file:
             raw = file.read()
