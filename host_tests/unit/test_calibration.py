@@ -10,7 +10,7 @@ from firmware.metering.calibrating import SAMPLES, CalibrationError, Measurement
 from firmware.metering.calibration import BUS_ZERO, CURRENT_GAIN, RANGE, VOLTAGE_GAIN
 from firmware.metering.energy import EnergyRegister
 from firmware.metering.scale import bus_gain, shunt_gain
-from host_tests.fakes.bench import HOUR_S, Bench
+from host_tests.fakes.bench import HOUR_S
 
 NONE = [0] * len(CALIBRATED)
 
@@ -113,10 +113,8 @@ def test_calibrated_gains_stay_inside_small_integers(voltage_ratio, current_rati
 
 
 @pytest.fixture
-def bench(tmp_path):
-    made = Bench(tmp_path / "data")
-    yield made
-    made.meter.journal.close()
+def bench(make_bench):
+    return make_bench()
 
 
 def test_a_calibration_is_a_record_lasts_and_is_undone_by_another(bench):

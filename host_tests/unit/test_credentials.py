@@ -12,7 +12,6 @@ from firmware.credentials import LINK
 from firmware.link import codec
 from firmware.link.rotation import TRIALS_MAX, TRY_S
 from firmware.storage.slots import Slots
-from host_tests.fakes.bench import Bench
 from host_tests.fakes.documents import meter_config
 
 SALT = bytes(range(32))
@@ -24,10 +23,8 @@ NEW = {
 
 
 @pytest.fixture
-def bench(tmp_path):
-    bench = Bench(tmp_path / "data")
-    yield bench
-    bench.meter.journal.close()
+def bench(make_bench):
+    return make_bench()
 
 
 class PowerFailed(Exception):
