@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import re
 import shutil
 import threading
@@ -20,10 +19,10 @@ from boards.emulated import flashing
 from boards.emulated.board import HEAP_KB, EmulatedBoard
 from boards.emulated.conductor import Conductor
 from firmware.link import codec
-from host_tests.bench.measure import Group, Row, alternate
+from host_tests.bench.measure import Group, Row, alternate, config_file
 from host_tests.bench.services import Broker, Gateway, wait
 from host_tests.bench.storage import DAYS, history
-from host_tests.fakes.documents import meter_config, tariff_document
+from host_tests.fakes.documents import tariff_document
 
 POLL_S = 0.05
 ANSWER_S = 20
@@ -82,8 +81,7 @@ def backlog(quick: bool, folder: Path) -> Group:
         "ours": {**files, "main.py": OUR_MAIN},
         "hasty": {**files, "main.py": HASTY_MAIN},
     }
-    config = folder / "config.json"
-    config.write_text(json.dumps(meter_config(opening_balance_mp=10**9)))
+    config = config_file(folder)
     days = QUICK_DAYS if quick else DAYS
     records = 0
     for name, program in programs.items():

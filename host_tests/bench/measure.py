@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from boards.emulated import flashing
+from host_tests.fakes.documents import meter_config
 from toolchain import locate
 
 ROOT = locate.project_root()
 SCRIPTS = Path(__file__).parent / "vm"
 TIMEOUT_S = 300
+CONFIG = meter_config(opening_balance_mp=10**9)
+"""Of a meter with money for years, so that none is cut off while it is measured."""
 
 
 @dataclass
@@ -72,6 +75,13 @@ def rom_image(folder: Path, config: Mapping[str, Any] | None = None) -> Path:
     ROM partition, from which the scripts of vm/ run the firmware."""
     flashing.flash_image(folder, flashing.files_of(flashing.build()), config)
     return folder / "rom.bin"
+
+
+def config_file(folder: Path) -> Path:
+    """CONFIG as a file in `folder`."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(CONFIG))
+    return path
 
 
 def run_script(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from boards.emulated import flashing
-from host_tests.bench.measure import ROOT, Group, Row, rom_image, run_script
-from host_tests.fakes.documents import meter_config
+from host_tests.bench.measure import ROOT, Group, Row, config_file, rom_image, run_script
 from toolchain import locate
 
 ADAFRUIT = (
@@ -28,10 +26,8 @@ ADAFRUIT = (
 def sample(quick: bool, folder: Path) -> Group:
     """One sample beside Adafruit's driver on the same bus."""
     locate.micropython(32)
-    config = folder / "config.json"
-    config.write_text(json.dumps(meter_config(opening_balance_mp=10**9)))
     arguments = (emulator(folder / "vm"), rom_image(folder), adafruit(folder / "adafruit"))
-    arguments += (folder / "flash.bin", config)
+    arguments += (folder / "flash.bin", config_file(folder))
     result = run_script("sample.py", *arguments, *((3, 200) if quick else (25, 1_800)))
     core, whole, reads, same, bus = result["measures"]
     name = "read to pulse"
@@ -69,13 +65,11 @@ def sample(quick: bool, folder: Path) -> Group:
 def rules(quick: bool, folder: Path) -> Group:
     """The meter's second."""
     locate.micropython(32)
-    config = folder / "config.json"
-    config.write_text(json.dumps(meter_config(opening_balance_mp=10**9)))
     result = run_script(
         "rules.py",
         rom_image(folder),
         folder / "flash.bin",
-        config,
+        config_file(folder),
         *((2, 100) if quick else (15, 900)),
     )
     rows = [

@@ -8,8 +8,7 @@ from pathlib import Path
 from boards.emulated import flashing
 from boards.emulated.board import EmulatedBoard
 from boards.emulated.conductor import Conductor
-from host_tests.bench.measure import Group, Row, alternate
-from host_tests.fakes.documents import meter_config
+from host_tests.bench.measure import CONFIG, Group, Row, alternate
 from toolchain import locate
 
 START_MS = 1_767_551_400_000
@@ -47,7 +46,7 @@ def board(quick: bool, folder: Path) -> Group:
         folders = []
         for name, files in (("firmware", firmware), ("loop", {"main.py": EMPTY_LOOP})):
             folders.append(folder / f"{name}-{bits}")
-            flashing.flash_image(folders[-1], files, meter_config(opening_balance_mp=10**9))
+            flashing.flash_image(folders[-1], files, CONFIG)
         measures = [lambda f=f, b=bits: simulated_per_s(f, b, window_s) for f in folders]
         real, empty = alternate(runs, *measures)
         group.rows.append(

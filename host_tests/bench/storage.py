@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 from host_tests.bench.measure import (
+    CONFIG,
     Group,
     Row,
     ScriptFailed,
     alternate,
     column,
+    config_file,
     rom_image,
     run_script,
 )
-from host_tests.fakes.documents import meter_config
 from toolchain import locate
 
 DAYS = 35
@@ -57,12 +57,10 @@ def journal(quick: bool, folder: Path) -> Group:
 def boot(quick: bool, folder: Path) -> Group:
     """A start with 35 days on flash beside one without."""
     locate.micropython(32)
-    values = meter_config(opening_balance_mp=10**9)
-    config = folder / "config.json"
-    config.write_text(json.dumps(values))
+    config = config_file(folder)
     boards = [folder / "full", folder / "empty"]
     for board in boards:
-        rom_image(board, values)
+        rom_image(board, CONFIG)
     records = history(boards[0], config, 2 if quick else DAYS)
     history(boards[1], config, 0)
 

@@ -13,8 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from boards.emulated.vm.emu.loads import Appliances
-from host_tests.bench.measure import Group, Row, rom_image, run_script
-from host_tests.fakes.documents import meter_config
+from host_tests.bench.measure import CONFIG, Group, Row, rom_image, run_script
 from toolchain import locate
 
 DAY_WH = 10_000  # 300 kWh in a month of 30 days
@@ -48,7 +47,7 @@ def shunt_readings(days: int) -> bytes:
 
 def live(folder: Path, days: int, gateway: str, exact: bool = False) -> dict[str, Any]:
     """What vm/wear.py counted in `days`; `gateway`: see CASES; `exact`: a sample each second."""
-    rom = rom_image(folder, meter_config(opening_balance_mp=10**9))
+    rom = rom_image(folder, CONFIG)
     series = folder / "shunt.bin"
     series.write_bytes(shunt_readings(days))
     result: dict[str, Any] = run_script(
@@ -95,8 +94,11 @@ def erases_by_file(result: dict[str, Any]) -> dict[str, int]:
     """Erases by the file that they were made for, most first."""
     metadata = result["metadata_erases_by_verb"]
     files = {"the folder's directory": sum(metadata.values())}
-    for verb, name in (("checkpoint", "ckpt-a and -b"), ("append", "log"), ("files", "others")):
-        verbs = ("checkpoint", "snapshot") if verb == "checkpoint" else (verb,)
+    for name, *verbs in (
+        ("ckpt-a and -b", "checkpoint", "snapshot"),
+        ("log", "append"),
+        ("others", "files"),
+    ):
         files[name] = sum(
             result["erases_by_verb"].get(verb, 0) - metadata.get(verb, 0) for verb in verbs
         )

@@ -28,6 +28,7 @@ parts.mount(sys.argv[3])
 from firmware.console import commands
 from firmware.console.terminal import Terminal
 from firmware.core.sealing import installer_code
+from firmware.metering.energy import HALF_MJ_PER_WH
 from firmware.metering.ina219 import INA219
 from firmware.metering.sampler import Sampler
 
@@ -36,7 +37,6 @@ SHUNT_UOHM = 100000
 PERIOD_MS = 1000
 TICK_EVERY_S = 600  # rules and records have no part in this; but a block's sums are bounded
 SETTLE_S = 5  # the sampler finds the chip and configures it
-HALF_MJ_PER_WH = 7200000
 CODE_WAIT_S = 30  # after its start the console takes no code
 
 

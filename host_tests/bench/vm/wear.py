@@ -22,6 +22,7 @@ import vfs
 parts.import_from_rom(sys.argv[1])
 
 from firmware.core.config import read_document  # noqa: E402
+from firmware.metering.energy import HALF_MJ_PER_WH  # noqa: E402
 from firmware.storage.slots import Slots  # noqa: E402
 
 GATEWAY, EXACT = sys.argv[4], sys.argv[5] == "exact"
@@ -31,7 +32,6 @@ RECHARGE_EVERY_S = 5 * DAY_S
 SYNC_EVERY_S = 3600
 RECHARGE_MP = 35000000
 CHECKPOINT_WH, CHECKPOINT_MAX_S = 10, 900  # as firmware/meter.py
-HALF_MJ_PER_WH = 7200000
 
 
 def count(counts, key):
