@@ -60,11 +60,9 @@ def panel(axes: Axes, name: str, results: list[Errors]) -> None:
             label=None if label in labelled else label,
         )
         labelled.add(label)
-    steps = [(ma, per_cent) for ma, per_cent in conditions.LIMITS]
     xs, ys = [], []
-    for (ma, per_cent), (end_ma, _next) in zip(
-        steps, [*steps[1:], (conditions.MAXIMUM_MA, 0)], strict=True
-    ):
+    ends_ma = [*(ma for ma, _per_cent in conditions.LIMITS[1:]), conditions.MAXIMUM_MA]
+    for (ma, per_cent), end_ma in zip(conditions.LIMITS, ends_ma, strict=True):
         xs += [ma / 1000, end_ma / 1000]
         ys += [per_cent, per_cent]
     for sign in (1, -1):
