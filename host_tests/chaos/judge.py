@@ -160,6 +160,10 @@ def judge_ledger(meter, records):
     seen = defaultdict(int)
     moment = 0, 0
     lost = False
+
+    def wrong(invariant, text):
+        found.append(Violation(invariant, meter, text, record["utc_s"]))
+
     for record in records:
         kind = record["type"]
         if "id" in record:
@@ -195,14 +199,10 @@ def judge_ledger(meter, records):
         elif kind in ("block", "load"):
             blocks_wh += record["energy_wh"]
             if blocks_wh != record["import_wh"]:
-                found.append(
-                    Violation(
-                        "energy",
-                        meter,
-                        f"record {record['seq']}: blocks add up to {blocks_wh} Wh, register "
-                        f"{record['import_wh']} Wh",
-                        record["utc_s"],
-                    )
+                wrong(
+                    "energy",
+                    f"record {record['seq']}: blocks add up to {blocks_wh} Wh, register "
+                    f"{record['import_wh']} Wh",
                 )
                 blocks_wh = record["import_wh"]
         elif kind == "event" and record["code"] == events.LEDGER_LOST:
@@ -210,7 +210,6 @@ def judge_ledger(meter, records):
         elif kind == "resync":
             lost = False
             blocks_wh = record["import_wh"]  # the profile begins anew
-            said = record["document"]
             ours = {
                 "credits_mp": credits_mp,
                 "closed_mp": closed_mp,
@@ -218,11 +217,9 @@ def judge_ledger(meter, records):
                 "arrears_mp": arrears_mp,
                 "emergency_mp": emergency_mp,
             }
-            other = {name: said.get(name, 0) for name in ours}
-            if other != ours:
-                found.append(
-                    Violation("told", meter, f"resync gives {other}, it is {ours}", record["utc_s"])
-                )
+            told = {name: record["document"].get(name, 0) for name in ours}
+            if told != ours:
+                wrong("told", f"resync gives {told}, it is {ours}")
         wh = record.get("import_wh")
         if wh is None:
             # A period that waited for its flash has the month's last register, and the balance of
@@ -237,25 +234,14 @@ def judge_ledger(meter, records):
         waited = (record["boot"], record["up_s"]) < moment
         moment = max(moment, (record["boot"], record["up_s"]))
         if wh < register_wh and not waited:
-            found.append(
-                Violation(
-                    "energy",
-                    meter,
-                    f"record {record['seq']}: {wh} Wh after {register_wh} Wh",
-                    record["utc_s"],
-                )
-            )
+            wrong("energy", f"record {record['seq']}: {wh} Wh after {register_wh} Wh")
         register_wh = max(register_wh, wh)
         balance_mp = credits_mp - closed_mp - (wh - start_wh) * price
         if record["balance_mp"] != balance_mp and not lost:
-            found.append(
-                Violation(
-                    "balance",
-                    meter,
-                    f"record {record['seq']} ({kind}) says {record['balance_mp']} mp, it is "
-                    f"{balance_mp} mp",
-                    record["utc_s"],
-                )
+            wrong(
+                "balance",
+                f"record {record['seq']} ({kind}) says {record['balance_mp']} mp, it is "
+                f"{balance_mp} mp",
             )
             break  # every later one would say the same
     for id_, times in seen.items():
