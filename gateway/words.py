@@ -171,8 +171,8 @@ def _event(code: int, detail: int) -> str:
         1035: f"flash takes writes again after {span(detail)}",
         1036: "configuration unreadable, last good copy in use",
         1037: f"new {changed} in use, the old dropped",
-        1039: f"{detail} records are missing from the meter's journal",
         1038: f"new {changed} given up, the old stay",
+        1039: f"{detail} records are missing from the meter's journal",
     }
     return texts.get(code, f"event {code} ({detail})")
 
