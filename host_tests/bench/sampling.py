@@ -83,7 +83,7 @@ def rules(quick: bool, folder: Path) -> Group:
     return Group(
         "rules",
         "Meter.sample and Meter.tick for each second at 1 kW on the 32-bit "
-        "MicroPython; the mean includes balance, checkpoints (one in 36 s) and block records on "
+        "MicroPython; the mean includes balance, checkpoints (one in 36 s) and load records on "
         "littlefs over a file of the host, the median second writes nothing.",
         rows,
     )

@@ -36,7 +36,7 @@ def journal(quick: bool, folder: Path) -> Group:
             "small JSON file, rewritten and renamed",
             column(result["rewrite"], member),
         )
-        for key, name in (("append", "a block record"), ("checkpoint", "a checkpoint"))
+        for key, name in (("append", "a load record"), ("checkpoint", "a checkpoint"))
         for member, what, unit in (
             ("us", "time", "us"),
             ("erases", "wear", "erases"),
@@ -45,7 +45,7 @@ def journal(quick: bool, folder: Path) -> Group:
     ]
     return Group(
         "journal",
-        "Journal.append of a block record and Journal.checkpoint (with the snapshots that fall "
+        "Journal.append of a load record and Journal.checkpoint (with the snapshots that fall "
         "due), each on flash on return, by MicroPython's VfsLfs2 with 4 kB blocks over a device in "
         "Python: the counts are the chip's, the times are not (erasing a block takes an ESP32 some "
         "40 ms). The baseline keeps only the latest state, in 90 bytes: so small a file littlefs "
@@ -104,7 +104,7 @@ def boot(quick: bool, folder: Path) -> Group:
         "The flashed firmware from `import firmware.main` until the watchdog starts and metering "
         "begins, run from the ROM partition on the 32-bit MicroPython with 4 MB of heap, "
         "littlefs over a device in Python; the image holds "
-        f"{2 if quick else DAYS} days of half-hour blocks, two events a day and a recharge every "
+        f"{2 if quick else DAYS} days of half hours, two events a day and a recharge every "
         "five days, none acknowledged. `free` is what is left of the 110 kB that an ESP32 leaves "
         "once the meter has started and its link is made; `least heap` is the smallest one that "
         "gets so far, which is the peak. What the script itself takes is left out of both.",
