@@ -11,8 +11,9 @@ host_tests/unit/test_meter.py, host_tests/property/test_meter_machine.py.
 """
 
 from firmware import VERSION, start
+from firmware.billing import Billing
 from firmware.console import lines, text
-from firmware.core import civil, events
+from firmware.core import events
 from firmware.core.drift import STEP_MS
 from firmware.core.records import LEDGER_LOST
 from firmware.core.shim import const
@@ -93,6 +94,7 @@ class Meter:
             config.export_counts,
         )
         self.profiles = Profiles(self)
+        self.billing = Billing(self)
         self.calibration = Calibration(self.energy, config, shunt_uohm)
         self.pulse = None  # a metering.pulse.Pulse of a board that has the output
         self.measurement = None  # a metering.calibrating.Measurement that takes the readings, too
@@ -127,8 +129,6 @@ class Meter:
         self._notes_up_ms = 0
         self.credentials = Credentials(config, slots, nvs, self._note)
         self.last_utc_s = 0
-        self._closed_minute = 0
-        self._month_wh = 0  # register at the end of a month whose period waits to be closed
         self._time_refused = False
         self._committed_wh = 0
         self._committed_export_wh = 0
@@ -608,12 +608,7 @@ class Meter:
         utc_s = self.clock.utc_s()
         if utc_s is not None:
             self.last_utc_s = utc_s
-            # Profiles and periods begin with a minute; in between there is nothing to close.
-            minute = utc_s // 60
-            if minute != self._closed_minute:
-                closed = self.attempt(self.profiles.close, utc_s)
-                if self.attempt(self._close_period, utc_s) and closed:
-                    self._closed_minute = minute
+            self.billing.close(utc_s)
         self._run_grace(utc_s, dt_ms)
         self.attempt(self._step_rules, utc_s)
         tamper.poll(self._watches, self._magnet, self._cover, dt_ms)
@@ -636,36 +631,6 @@ class Meter:
             self._balance_mp = self.account.balance_mp(wh)
             self._balance_key = wh
         return self._balance_mp
-
-    def _close_period(self, utc_s):
-        account = self.account
-        if account.tariff is None:
-            return  # it waits for the flash
-        month_utc_s = civil.month_start_utc_s(utc_s, self.config.utc_offset_s)
-        ahead_s = account.period_start_utc_s - utc_s
-        if account.period_start_utc_s == 0 or ahead_s > _TIME_STEP_MAX_S:
-            # It began at an unknown or a wrong time: date it, without closing anything.
-            self._period(month_utc_s, account.period_start_wh, 0)
-        elif month_utc_s > account.period_start_utc_s:
-            # A flash that refuses must not put the new month's consumption into the old one.
-            self._month_wh = self._month_wh or self.energy.import_wh
-            self._period(month_utc_s, self._month_wh, account.open_charge_mp(self._month_wh))
-            self._month_wh = 0
-
-    def _period(self, end_utc_s, end_wh, charge_mp):
-        account = self.account
-        self.append(
-            "period",
-            {
-                "start_utc_s": account.period_start_utc_s,
-                "end_utc_s": end_utc_s,
-                "start_wh": account.period_start_wh,
-                "end_wh": end_wh,
-                "charge_mp": charge_mp,
-                "tariff": account.tariff.id,
-                "tariff_version": account.tariff.version,
-            },
-        )
 
     def _run_grace(self, utc_s, dt_ms):
         if self._credit_state not in (rules.GRACE, rules.DUE) or not self._contact:
@@ -827,8 +792,7 @@ class Meter:
     def _is_allowed(self, new_utc_s):
         """True if the gateway may set the time so without an order."""
         utc_s = self.clock.utc_s()
-        period_utc_s = self.account.period_start_utc_s
-        if new_utc_s < civil.month_start_utc_s(period_utc_s, self.config.utc_offset_s):
+        if new_utc_s < self.billing.least_utc_s():
             return False
         step_s = new_utc_s - (self.last_utc_s if utc_s is None else utc_s)
         # Without power, and without knowing the time, any length may have passed.
