@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from firmware.core import events
 from firmware.credit.account import Account
+from firmware.credit.charges import total_mp
 from firmware.credit.tariff import TariffError
 from gateway import tables
 from gateway.clock import Clock
@@ -25,6 +26,9 @@ from gateway.store import Store
 from gateway.thread import WorkerThread
 
 log = logging.getLogger("gateway.audit")
+
+LINE = ("name", "kind", "quantity", "unit", "rate", "amount_mp")
+"""Members of a line of a charge, as `charges.charge_lines` puts them."""
 
 READ_MAX = 5_000
 """Records in memory at once while catching up."""
@@ -144,16 +148,8 @@ class Audit:
                 "open_period": {
                     "start_utc_s": account.period_start_utc_s,
                     "start_wh": account.period_start_wh,
-                    "charge_mp": sum(line[3] for line in lines),
-                    "lines": [
-                        {
-                            "name": name,
-                            "energy_wh": energy_wh,
-                            "rate_mp_per_kwh": rate,
-                            "amount_mp": amount_mp,
-                        }
-                        for name, energy_wh, rate, amount_mp in lines
-                    ],
+                    "charge_mp": total_mp(lines),
+                    "lines": [dict(zip(LINE, line, strict=True)) for line in lines],
                 },
                 "records_checked": replay.checked,
                 "mismatches": replay.mismatches,

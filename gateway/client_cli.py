@@ -199,11 +199,7 @@ def show_meter(
         ]
         facts.add_row("", f"{words.rupees(balance['recomputed_mp'])} ₹ recomputed: {agree}")
         for line in balance["open_period"]["lines"]:
-            facts.add_row(
-                "this period",
-                f"{line['name']}: {line['energy_wh'] / 1000:.3f} kWh at "
-                f"{words.rupees(line['rate_mp_per_kwh'])} = {words.rupees(line['amount_mp'])} ₹",
-            )
+            facts.add_row("this period", words.charge_line(line))
     console.print(facts)
     recharges = client.ask("GET", f"/api/meters/{meter_id}/recharges", params={"limit": 5})
     if recharges:

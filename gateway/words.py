@@ -95,6 +95,20 @@ def rupees(amount_mp: int) -> str:
     return f"{sign}{paise // 100}.{paise % 100:02d}"
 
 
+def charge_line(line: dict[str, Any]) -> str:
+    """A line of a charge, as the audit puts it."""
+    quantity, unit, rate = line["quantity"], line["unit"], line["rate"]
+    if unit == "Wh":
+        of = f"{quantity / 1000:.3f} kWh"
+        at = "" if rate is None else f" at {rupees(rate)}"
+    elif unit == "%":
+        of, at = f"{rate / 1000:g} % of {rupees(quantity)}", ""
+    else:
+        of = f"{quantity} {unit}" if unit else ""
+        at = f" at {rupees(rate)} a month" if unit else ""
+    return f"{line['name']}{of and f': {of}'}{at} = {rupees(line['amount_mp'])} ₹"
+
+
 def parse_rupees(text: str, field: str) -> int:
     """Milli-paise of a decimal text like `500` or `500.50`. Raises FieldError naming `field`."""
     whole, dot, fraction = text.strip().partition(".")

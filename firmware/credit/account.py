@@ -10,6 +10,7 @@ records and compares): both only ever `apply` records, so they cannot disagree a
 means. Tests: host_tests/unit/test_account.py, host_tests/property/test_meter_machine.py.
 """
 
+from firmware.credit import charges
 from firmware.credit import tariff as tariffs
 
 
@@ -105,13 +106,16 @@ class Account:
         """Charges of the open period at a register of `import_wh`."""
         if self.tariff is None:
             return 0
-        return tariffs.charge_mp(self.tariff, import_wh - self.period_start_wh)
+        return charges.charge_mp(self.tariff, self._quantities(import_wh))
 
     def open_lines(self, import_wh):
-        """The lines of the open period's charge, as `tariff.charge_lines`."""
+        """The lines of the open period's charge, as `charges.charge_lines`."""
         if self.tariff is None:
             return []
-        return tariffs.charge_lines(self.tariff, import_wh - self.period_start_wh)
+        return charges.charge_lines(self.tariff, self._quantities(import_wh))
+
+    def _quantities(self, import_wh):
+        return charges.Quantities(self.tariff, import_wh - self.period_start_wh)
 
     def balance_mp(self, import_wh):
         """The balance at a register of `import_wh`."""

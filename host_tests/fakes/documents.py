@@ -23,6 +23,83 @@ def tariff_document(*slabs):
     }
 
 
+def tariff_of(*lines, **members):
+    """A tariff of some lines, with other members of the document."""
+    return {**tariff_document(), "lines": list(lines), **members}
+
+
+def steps(*limits_and_rates):
+    """Slabs of (limit in kWh or None, rate in mp per kWh)."""
+    return [{"up_to_kwh": limit, "rate_mp_per_kwh": rate} for limit, rate in limits_and_rates]
+
+
+def rich_tariff(**members):
+    """A tariff with every shape, every way to collect, and zones."""
+    return tariff_of(
+        {"name": "energy", "shape": "telescopic", "slabs": steps((100, 742000), (None, 895000))},
+        {"name": "old", "shape": "whole", "slabs": steps((200, 350000), (400, 420000), (None, 1))},
+        {
+            "name": "subsidy",
+            "shape": "by_total",
+            "kind": "subsidy",
+            "classes": [
+                {"up_to_kwh": 200, "slabs": steps((100, -330000), (None, -343000))},
+                {"up_to_kwh": 400, "slabs": steps((None, -205000))},
+                {"up_to_kwh": None, "slabs": steps((None, 0))},
+            ],
+        },
+        {"name": "FPPPA", "shape": "per_kwh", "rate_mp_per_kwh": 12345},
+        {"name": "free", "shape": "free", "kwh": 125, "of": ["energy", "subsidy"]},
+        {"name": "rebate", "shape": "percent", "percent_x1000": -3000, "of": ["energy", "free"]},
+        {
+            "name": "time",
+            "shape": "time_of_day",
+            "percent_x1000": {"peak": 20000, "night": -15000},
+            "of": ["energy", "rebate"],
+        },
+        {
+            "name": "connection",
+            "shape": "fixed",
+            "per": "connection",
+            "rate_mp": 10_000_000,
+            "collect": "monthly",
+        },
+        {
+            "name": "load",
+            "shape": "fixed",
+            "per": "kw",
+            "rate_mp": 4_000_000,
+            "collect": "daily",
+            "by_supply": True,
+        },
+        {
+            "name": "band",
+            "shape": "fixed",
+            "per": "band",
+            "bands": [{"up_to_kw": 2, "rate_mp": 777}, {"up_to_kw": None, "rate_mp": 10**10}],
+            "collect": "first_recharge",
+        },
+        {
+            "name": "duty",
+            "shape": "percent",
+            "kind": "duty",
+            "percent_x1000": 6000,
+            "of": ["energy", "subsidy", "time", "load"],
+        },
+        **{
+            "period_start_day": 5,
+            "on_change": "pro_rata",
+            "full_supply_min": 1260,
+            "zones": [
+                {"name": "peak", "from_min": 1080, "to_min": 1380},
+                {"name": "night", "from_min": 1380, "to_min": 1440},
+                {"name": "night", "from_min": 0, "to_min": 300},
+            ],
+            **members,
+        },
+    )
+
+
 def meter_config(**changes):
     """A meter's configuration as provisioning makes it."""
     return {

@@ -14,6 +14,7 @@ from firmware.core.config import Config, ConfigError
 from firmware.core.records import RECORDS, RESULTS
 from firmware.core.records import members as members_of
 from firmware.core.sealing import SealError, unseal
+from firmware.credit import charges
 from firmware.credit import tariff as tariffs
 from firmware.link import codec, mqtt
 from firmware.storage import packing
@@ -70,12 +71,14 @@ def test_a_tariff_is_refused_by_name_or_can_be_charged_stored_and_read(document)
     except (tariffs.TariffError, codec.CodecError) as error:
         assert error.field and error.why
         return
-    assert tariffs.charge_mp(tariff, 10**7) >= 0
+    quantities = charges.Quantities(tariff, 10**7)
+    lines = charges.charge_lines(tariff, quantities)
+    assert charges.charge_mp(tariff, quantities) == charges.total_mp(lines)
     again = {}
     members = {"document": tariff.document, "import_wh": 0, "balance_mp": 0}
     code, payload = packing.pack("tariff", members | prev_of("tariff"))
     assert packing.unpack(code, payload, again)
-    assert tariffs.parse(again["document"]).slabs == tariff.slabs
+    assert tariffs.parse(again["document"]).lines == tariff.lines
 
 
 def prev_of(kind):

@@ -22,7 +22,7 @@ def test_records_are_stored_acknowledged_and_readable(bench):
     balance = bench.get("/api/meters/JH-0001/balance")
     assert balance["agree"] is True
     assert balance["recomputed_mp"] == 10_000_000 - 605_000 - 3 * 850_000
-    assert [line["energy_wh"] for line in balance["open_period"]["lines"]] == [1000, 3000]
+    assert [line["quantity"] for line in balance["open_period"]["lines"]] == [1000, 3000]
     assert bench.get("/api/health")["gaps"] == 0
 
 

@@ -22,6 +22,26 @@ from gateway.errors import FieldError
 
 
 @pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (("energy", 500, "Wh", 850_000, 425_000), "energy: 0.500 kWh at 8.50 = 4.25 ₹"),
+        (("free", 500, "Wh", None, -425_000), "free: 0.500 kWh = -4.25 ₹"),
+        (("duty", 41_400_000, "%", 6000, 2_484_000), "duty: 6 % of 414.00 = 24.84 ₹"),
+        (("rebate", 100_000, "%", -2500, -2500), "rebate: -2.5 % of 1.00 = -0.03 ₹"),
+        (
+            ("rent", 12, "days", 10_000_000, 3_870_968),
+            "rent: 12 days at 100.00 a month = 38.71 ₹",
+        ),
+        (("band", 0, "", None, 150_000), "band = 1.50 ₹"),
+    ],
+)
+def test_a_line_of_a_charge(line, text):
+    name, quantity, unit, rate, amount_mp = line
+    line = {"name": name, "quantity": quantity, "unit": unit, "rate": rate}
+    assert words.charge_line({**line, "amount_mp": amount_mp}) == text
+
+
+@pytest.mark.parametrize(
     ("amount_mp", "text"),
     [
         (0, "0.00"),

@@ -9,6 +9,7 @@ import pytest
 
 from firmware.core import civil, digest, sealing
 from firmware.credit import tariff as tariffs
+from firmware.credit.charges import Quantities, charge_mp
 from firmware.metering.energy import EnergyRegister
 from firmware.metering.scale import bus_gain, shunt_gain
 from host_tests.fakes.documents import tariff_document
@@ -26,7 +27,9 @@ def make_cases():
         steps = [(limit, rng.randrange(0, 2_000_000)) for limit in limits]
         document = tariff_document(*steps, (None, rng.randrange(0, 2_000_000)))
         energy_wh = rng.randrange(0, 3_000_000)
-        charges.append((document, energy_wh, tariffs.charge_mp(tariffs.parse(document), energy_wh)))
+        tariff = tariffs.parse(document)
+        expected_mp = charge_mp(tariff, Quantities(tariff, energy_wh))
+        charges.append((document, energy_wh, expected_mp))
     times = []
     for _ in range(300):
         utc_s = rng.randrange(0, 4_102_444_800)

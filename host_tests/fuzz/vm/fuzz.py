@@ -31,6 +31,7 @@ from firmware.core import sealing
 from firmware.core.config import Config, ConfigError, read_document
 from firmware.core.records import RECORDS, RESULTS
 from firmware.core.records import members as members_of
+from firmware.credit import charges
 from firmware.credit import tariff as tariffs
 from firmware.link import codec, mqtt
 from firmware.link.uplink import Uplink
@@ -174,12 +175,13 @@ class Tariff:
     def take(self, data):
         tariff = tariffs.parse(codec.check_document(codec.decode(data)))
         for energy_wh in (0, 1, 10**9):
-            lines = tariffs.charge_lines(tariff, energy_wh)
-            assert tariffs.charge_mp(tariff, energy_wh) == tariffs.total_mp(lines) >= 0
+            quantities = charges.Quantities(tariff, energy_wh)
+            lines = charges.charge_lines(tariff, quantities)
+            assert charges.charge_mp(tariff, quantities) == charges.total_mp(lines)
         members = {"document": tariff.document, "import_wh": 1, "balance_mp": -1}
         again = {}
         assert packing.unpack(*packing.pack("tariff", members), again), "cannot be read again"
-        assert tariffs.parse(again["document"]).slabs == tariff.slabs
+        assert tariffs.parse(again["document"]).lines == tariff.lines
 
 
 class Configuration:

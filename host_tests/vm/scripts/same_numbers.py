@@ -12,6 +12,7 @@ import micropython
 sys.path.insert(0, sys.argv[1])
 
 from firmware.core import civil, digest, sealing
+from firmware.credit import charges
 from firmware.credit import tariff as tariffs
 from firmware.metering import quality, tamper
 from firmware.metering.energy import EnergyRegister
@@ -74,8 +75,10 @@ def main():
         cases = json.load(file)
     for document, energy_wh, expected_mp in cases["charges"]:
         tariff = tariffs.parse(document)
-        check("charge_mp", tariffs.charge_mp(tariff, energy_wh), expected_mp)
-        check("total_mp", tariffs.total_mp(tariffs.charge_lines(tariff, energy_wh)), expected_mp)
+        quantities = charges.Quantities(tariff, energy_wh)
+        check("charge_mp", charges.charge_mp(tariff, quantities), expected_mp)
+        lines = charges.charge_lines(tariff, quantities)
+        check("total_mp", charges.total_mp(lines), expected_mp)
     for utc_s, text, start in cases["times"]:
         check("text", civil.text(utc_s, 19800), text)
         check("month", civil.month_start_utc_s(utc_s, 19800), start)
