@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from boards.emulated import flashing
-from host_tests.fakes.documents import meter_config
+from host_tests.fakes.documents import meter_config, rich_tariff
 from toolchain import locate
 
 PARSERS = 16
@@ -25,7 +25,8 @@ def on_micropython(seed, inputs, seconds, *names):
     """One dict for each parser (none named: all): `parser`, `inputs`, `refused`, ... or `error`."""
     with tempfile.TemporaryDirectory(prefix="bijli-fuzz-") as folder:
         config = Path(folder) / "config.json"
-        config.write_text(json.dumps(meter_config(opening_balance_mp=10**9)))
+        values = meter_config(opening_balance_mp=10**9, rich_tariff=rich_tariff())
+        config.write_text(json.dumps(values))
         command = [*locate.micropython(32), "-X", f"heapsize={HEAP}", HERE / "vm" / "fuzz.py"]
         command += [flashing.build(), BENCH_SCRIPTS, config, Path(folder) / "flash.bin"]
         command += [str(number) for number in (seed, inputs, seconds)]

@@ -19,7 +19,7 @@ from firmware.credit import tariff as tariffs
 from firmware.link import codec, mqtt
 from firmware.storage import packing
 from host_tests.fakes.bench import Bench
-from host_tests.fakes.documents import KEY_HEX, meter_config, tariff_document
+from host_tests.fakes.documents import KEY_HEX, meter_config, rich_tariff, tariff_document
 
 # Nothing is judged by time: the machine may be busy.
 settings.register_profile(
@@ -64,7 +64,10 @@ def damaged(document):
 
 
 @UNTIMED
-@given(damaged(tariff_document((50, 600_000), (100, 700_000), (None, 800_000))))
+@given(
+    damaged(tariff_document((50, 600_000), (100, 700_000), (None, 800_000)))
+    | damaged(rich_tariff())
+)
 def test_a_tariff_is_refused_by_name_or_can_be_charged_stored_and_read(document):
     try:
         tariff = tariffs.parse(codec.check_document(document))

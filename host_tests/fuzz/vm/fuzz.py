@@ -42,6 +42,7 @@ from firmware.storage.slots import Slots
 
 with open(sys.argv[3]) as file:
     CONFIG = json.load(file)
+RICH_TARIFF = CONFIG.pop("rich_tariff")
 KEY = Config(CONFIG).key
 METER = CONFIG["meter"]
 UTC_S = parts.UTC_S
@@ -170,7 +171,8 @@ class Tariff:
     allowed = (codec.CodecError, tariffs.TariffError)
 
     def seeds(self):
-        return [codec.encode(dict(CONFIG["tariff"], v=1)), codec.encode({"v": 1})]
+        documents = (CONFIG["tariff"], RICH_TARIFF, {})
+        return [codec.encode(dict(document, v=1)) for document in documents]
 
     def take(self, data):
         tariff = tariffs.parse(codec.check_document(codec.decode(data)))
