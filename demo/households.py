@@ -39,8 +39,9 @@ def slabs(*steps: tuple[int | None, int], name: str, version: int = 1) -> dict[s
 
 
 # Published tariffs, energy charge only: SBPDCL 2020-21 urban DS-II, JBVNL urban from 1 May 2025.
-SBPDCL_URBAN = slabs((100, 605), (200, 685), (300, 770), (None, 850), name="sbpdcl-urban-2020")
-JBVNL_URBAN = slabs((None, 685), name="jbvnl-urban-2025")
+# The ready-made ones (`bijli tariff list`) have the other lines, too, and other ids.
+SBPDCL_URBAN = slabs((100, 605), (200, 685), (300, 770), (None, 850), name="demo-sbpdcl-urban")
+JBVNL_URBAN = slabs((None, 685), name="demo-jbvnl-urban")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The command `bijli`. Sub-commands of other rooms are added below; each room has its own module.
 
-`gateway run` and `headend run` are services; the rest speaks to a running gateway over HTTP.
+`gateway run` and `headend run` are services; `tariff` works on files alone; the rest speaks to a
+running gateway over HTTP.
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no gateway there.
 Tests: host_tests/gateway/test_cli.py.
 """
@@ -12,7 +13,7 @@ import typer
 import boards.emulated.cli
 import boards.emulated.journal_cli
 import demo.cli
-from gateway import admin_cli, client_cli, order_cli, run_cli
+from gateway import admin_cli, client_cli, order_cli, run_cli, tariff_cli
 
 app = typer.Typer(
     name="bijli",
@@ -25,6 +26,7 @@ app.add_typer(run_cli.headend, name="headend")
 app.add_typer(client_cli.meter, name="meter")
 app.command("recharge")(client_cli.recharge)
 app.add_typer(order_cli.order, name="order")
+app.add_typer(tariff_cli.tariff, name="tariff")
 app.add_typer(admin_cli.broker, name="broker")
 app.command("backup")(admin_cli.backup)
 app.command("restore")(admin_cli.restore)

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway import auth, words
+from gateway import auth, tariff_files, words
 from gateway.errors import GatewayError
 from gateway.run_cli import fail
 from gateway.vault import write_private
@@ -287,7 +287,9 @@ def resync_meter(
 def add_meter(
     meter_id: Annotated[str, typer.Argument(metavar="METER")],
     consumer: Annotated[str, typer.Option(help="Name of the consumer.")],
-    tariff: Annotated[Path, typer.Option(help="File with the tariff document.", exists=True)],
+    tariff: Annotated[
+        str, typer.Option(metavar="FILE|NAME", help="File, or name of a ready-made tariff.")
+    ],
     out: Annotated[
         Path, typer.Option(help="File for the provisioning document (mode 600); - for the screen.")
     ],
@@ -319,7 +321,7 @@ def add_meter(
             "consumer": consumer,
             "phone": phone,
             "sanctioned_load_w": load_w,
-            "tariff": json.loads(tariff.read_text("utf-8")),
+            "tariff": tariff_files.read(tariff),
             "opening_balance_mp": sign * words.parse_rupees(digits, "--opening"),
             "wifi": {"ssid": wifi_ssid, "password": password},
             "replace": replace,

@@ -5,13 +5,12 @@ Exit codes: 0 done, 1 refused, 3 no gateway there. Tests: host_tests/gateway/tes
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gateway import words
+from gateway import tariff_files, words
 from gateway.client_cli import DEFAULT_URL, Client, GatewayUrl, TokenFile, moment
 from gateway.errors import GatewayError
 from gateway.run_cli import fail
@@ -84,7 +83,9 @@ def settings(
 @order.command("tariff")
 def tariff(
     meter: Meter,
-    file: Annotated[Path, typer.Argument(help="File with the tariff document.", exists=True)],
+    source: Annotated[
+        str, typer.Argument(metavar="FILE|NAME", help="File, or name of a ready-made tariff.")
+    ],
     wait: Wait = False,
     key: Key = "",
     gateway: GatewayUrl = DEFAULT_URL,
@@ -92,8 +93,8 @@ def tariff(
 ) -> None:
     """Give a meter another tariff."""
     try:
-        document = json.loads(file.read_text("utf-8"))
-    except (ValueError, OSError) as error:
+        document = tariff_files.read(source)
+    except GatewayError as error:
         raise fail(error) from error
     _send(gateway, token_file, meter, {"kind": "tariff", "document": document}, wait, key)
 

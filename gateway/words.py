@@ -109,6 +109,14 @@ def charge_line(line: dict[str, Any]) -> str:
     return f"{line['name']}{of and f': {of}'}{at} = {rupees(line['amount_mp'])} ₹"
 
 
+def exact_rupees(amount_mp: int) -> str:
+    """An amount in rupees, not rounded: 2 to 5 decimals. 1234567 -> 12.34567, 100000 -> 1.00."""
+    sign = "-" if amount_mp < 0 else ""
+    whole, rest = divmod(abs(amount_mp), MP_PER_RUPEE)
+    decimals = f"{rest:05d}".rstrip("0").ljust(2, "0")
+    return f"{sign}{whole}.{decimals}"
+
+
 def parse_rupees(text: str, field: str) -> int:
     """Milli-paise of a decimal text like `500` or `500.50`. Raises FieldError naming `field`."""
     whole, dot, fraction = text.strip().partition(".")

@@ -75,6 +75,22 @@ def test_add_list_show_recharge(bench, run, tmp_path, tariff_file):
     assert "energy above 1 kWh: 0.500 kWh at 8.50 = 4.25 ₹" in text
 
 
+def test_a_ready_made_tariff_goes_by_its_name(bench, run, tmp_path):
+    out = tmp_path / "config.json"
+    code, text = run(
+        *("meter", "add", "JH-0001", "--consumer", "Asha Devi", "--out", str(out)),
+        *("--tariff", "sbpdcl-urban-2020"),
+    )
+    assert code == 0, text
+    assert read_document(str(out))["tariff"]["lines"][0]["slabs"][3]["rate_mp_per_kwh"] == 850_000
+    code, text = run("order", "tariff", "JH-0001", "jbvnl-urban-2025")
+    assert code == 0, text
+    assert "tariff jbvnl-urban-2025 version 1: queued" in text
+    code, text = run("order", "tariff", "JH-0001", "no-such")
+    assert code == 1
+    assert "`bijli tariff list`" in text
+
+
 def test_wait_follows_a_recharge_until_the_meter_is_there(bench, run):
     meter = bench.meter(connect=False)
     results = []
