@@ -274,10 +274,14 @@ def _fixed(tariff, quantities, index):
 
 
 def _growth(tariff):
-    """(price in mp per kWh, mp): what d kWh add where no class ends is at most price * d + mp.
+    """(price in mp per kWh, mp): what d kWh add where no class ends is at most price * d + mp."""
+    if tariff.growth is None:
+        tariff.growth = _bounds(tariff)  # it takes some kB of heap
+    return tariff.growth
 
-    Of each line the least and greatest growth, and how far rounding can be off, in half mp.
-    """
+
+def _bounds(tariff):
+    # Of each line the least and greatest growth, and how far rounding can be off, in half mp.
     lows, highs, errors = [], [], []
     for _name, _kind, form, of, terms in tariff.lines:
         low = high = error = 0

@@ -54,6 +54,7 @@ class Tariff:
         FIXED the index in `fixed`.
     fixed: of each fixed line (index in `lines`, "connection", "kw" or "band", bands of (limit in kW
         or None, mp a month), "daily", "monthly" or "first_recharge", by_supply).
+    growth: kept by charges.py.
     """
 
     def __init__(self, document):
@@ -69,6 +70,7 @@ class Tariff:
         self.zone_names = (NORMAL,)
         self.lines = ()
         self.fixed = ()
+        self.growth = None
 
     @property
     def document(self):

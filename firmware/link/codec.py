@@ -199,7 +199,8 @@ def _is_plain(value, levels):
     if isinstance(value, list):
         return levels > 0 and all(_is_plain(item, levels - 1) for item in value)
     low, high = RANGES["i64"]
-    return value is None or (isinstance(value, int) and low <= value <= high)
+    # On MicroPython true is no integer.
+    return value is None or (isinstance(value, (bool, int)) and low <= value <= high)
 
 
 def check_ack(payload):

@@ -100,6 +100,48 @@ def rich_tariff(**members):
     )
 
 
+def largest_tariff():
+    """One that takes the most heap: 12 lines, 24 slabs, 8 windows, long names, big integers."""
+    slabs = [(100 * number, 600_000 + number) for number in range(1, 12)]
+    subsidies = [(150 * number, -number) for number in range(1, 12)]
+    load = {"shape": "fixed", "per": "kw", "rate_mp": 10**10, "collect": "daily", "by_supply": True}
+    return tariff_of(
+        {"name": "energy", "shape": "telescopic", "slabs": steps(*slabs, (None, 999_999))},
+        {
+            "name": "subsidy",
+            "shape": "whole",
+            "kind": "subsidy",
+            "slabs": steps(*subsidies, (None, 0)),
+        },
+        {
+            "name": "time of day",
+            "shape": "time_of_day",
+            "percent_x1000": {"peak of the day": 20000, "night": -15000},
+            "of": ["energy", "subsidy"],
+        },
+        *[{**load, "name": f"sanctioned load {number:02}"} for number in range(4)],
+        *[
+            {
+                "name": f"electricity duty {number:02}",
+                "shape": "percent",
+                "kind": "duty",
+                "percent_x1000": 6000 + number,
+                "of": ["energy", "subsidy"],
+            }
+            for number in range(5)
+        ],
+        full_supply_min=1260,
+        zones=[
+            {
+                "name": ("peak of the day", "night", "morning")[number % 3],
+                "from_min": 180 * number,
+                "to_min": 180 * number + 100,
+            }
+            for number in range(8)
+        ],
+    )
+
+
 def meter_config(**changes):
     """A meter's configuration as provisioning makes it."""
     return {

@@ -12,7 +12,7 @@ from firmware.credit import tariff as tariffs
 from firmware.credit.charges import Quantities, charge_mp
 from firmware.metering.energy import EnergyRegister
 from firmware.metering.scale import bus_gain, shunt_gain
-from host_tests.fakes.documents import tariff_document
+from host_tests.fakes.documents import largest_tariff, rich_tariff, tariff_document
 from host_tests.fakes.interpreters import micropython
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +30,7 @@ def make_cases():
         tariff = tariffs.parse(document)
         expected_mp = charge_mp(tariff, Quantities(tariff, energy_wh))
         charges.append((document, energy_wh, expected_mp))
+    charges += [(document, 0, 0) for document in (rich_tariff(), largest_tariff())]
     times = []
     for _ in range(300):
         utc_s = rng.randrange(0, 4_102_444_800)

@@ -14,6 +14,7 @@ sys.path.insert(0, sys.argv[1])
 from firmware.core import civil, digest, sealing
 from firmware.credit import charges
 from firmware.credit import tariff as tariffs
+from firmware.link import codec
 from firmware.metering import quality, tamper
 from firmware.metering.energy import EnergyRegister
 from firmware.metering.profile import Block
@@ -74,7 +75,8 @@ def main():
     with open(sys.argv[2]) as file:
         cases = json.load(file)
     for document, energy_wh, expected_mp in cases["charges"]:
-        tariff = tariffs.parse(document)
+        tariff = tariffs.parse(codec.check_document(document))
+        check("document", tariff.document, document)
         quantities = charges.Quantities(tariff, energy_wh)
         check("charge_mp", charges.charge_mp(tariff, quantities), expected_mp)
         lines = charges.charge_lines(tariff, quantities)
