@@ -99,6 +99,18 @@ def _arrears(meter, order):
     return "accepted", True
 
 
+def _adjustment(meter, order):
+    entry = order.get("entry")
+    if entry not in ("refund", "adjustment"):
+        raise codec.CodecError("entry", "must be refund or adjustment")
+    highest_mp = -1 if entry == "refund" else codec.AMOUNT_MAX_MP  # a refund leaves the account
+    amount_mp = codec.integer(order, "amount_mp", -codec.AMOUNT_MAX_MP, highest_mp)
+    if not amount_mp:
+        raise codec.CodecError("amount_mp", "must not be 0")
+    meter.credit(entry, order["id"], order["counter"], amount_mp)
+    return "accepted", True
+
+
 def _emergency(meter, order):
     limit_mp = codec.integer(order, "limit_mp", 0, codec.AMOUNT_MAX_MP)
     meter.orders.append("emergency", order, limit_mp=limit_mp)
@@ -169,6 +181,7 @@ _KINDS = {
     "settings": _settings,
     "relay": _relay,
     "arrears": _arrears,
+    "adjustment": _adjustment,
     "emergency": _emergency,
     "key": _key,
     "link": _link,

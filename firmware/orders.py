@@ -21,7 +21,7 @@ from firmware.link import codec
 
 _PERMIT_S = const(3600)  # how near a permitted step must come to the time of its order
 # Not decided on while records of the ledger are missing.
-_OF_THE_LEDGER = ("recharge", "tariff", "arrears", "emergency")
+OF_THE_LEDGER = ("recharge", "tariff", "arrears", "adjustment", "emergency")
 
 
 class Orders:
@@ -65,7 +65,7 @@ class Orders:
             known = self.last
         if known:
             return self._answer(order, known.get("result", "accepted"), known["balance_mp"])
-        if meter.service == LEDGER_LOST and order["kind"] in _OF_THE_LEDGER:
+        if meter.service == LEDGER_LOST and order["kind"] in OF_THE_LEDGER:
             return self._answer(order, "resync_needed")
         if order["counter"] <= self.highest:
             return self._answer(order, "old")

@@ -159,7 +159,8 @@ class Audit:
     def totals(self, meter: str) -> tuple[bool, dict[str, Any], int]:
         """(ledger lost, totals for a resync, the balance at their register), docs/SPEC.md 2.6.
 
-        With every recharge that the meter has confirmed, also those whose record never came.
+        With every recharge and adjustment that the meter has confirmed, also those whose record
+        never came.
         """
         with self._lock:
             replay = self._catch_up(meter)
@@ -169,11 +170,11 @@ class Audit:
         with self._store.reading() as connection:
             if account.tariff is None:
                 _register(connection, meter, account)
-            for amount_mp in _confirmed_without_record(connection, meter):
+            for kind, amount_mp in _confirmed_without_record(connection, meter):
                 account.apply(
                     {
                         "type": "credit",
-                        "kind": "recharge",
+                        "kind": kind,
                         "amount_mp": amount_mp,
                         "import_wh": register_wh,
                     }
@@ -301,30 +302,30 @@ def _register(connection: Any, meter: str, account: Account) -> None:
     account.restore({**account.state(), "tariff": json.loads(row.document)})
 
 
-def _confirmed_without_record(connection: Any, meter: str) -> list[int]:
-    """Amounts of recharges that the meter answered to, but whose ledger entry never came.
+def _confirmed_without_record(connection: Any, meter: str) -> list[tuple[str, int]]:
+    """Kind and amount of entries that the meter answered to, but whose ledger record never came.
 
     One that was confirmed before the last resync is in the totals which that gave to the meter.
     """
-    records, recharges = tables.records, tables.recharges
-    happened, orders = tables.recharge_events, tables.orders
+    records, orders = tables.records, tables.orders
     known = {
         json.loads(row.content)["id"]
         for row in connection.execute(
             sa.select(records.c.content).where(records.c.meter == meter, records.c.type == "credit")
         )
     }
+    mine = (orders.c.meter == meter) & (orders.c.state == "done")
     resynced_utc_ms = connection.execute(
-        sa.select(sa.func.max(orders.c.created_utc_ms)).where(
-            orders.c.meter == meter, orders.c.kind == "resync", orders.c.state == "done"
-        )
+        sa.select(sa.func.max(orders.c.created_utc_ms)).where(mine, orders.c.kind == "resync")
     ).scalar()
-    confirmed = happened.c.state == "confirmed"
-    if resynced_utc_ms is not None:
-        confirmed &= happened.c.utc_ms > resynced_utc_ms
     rows = connection.execute(
-        sa.select(recharges.c.id, recharges.c.amount_mp)
-        .join(happened, happened.c.recharge == recharges.c.id)
-        .where(recharges.c.meter == meter, recharges.c.state == "confirmed", confirmed)
+        sa.select(*orders.c["id", "members"])
+        .where(
+            mine,
+            orders.c.kind.in_(("recharge", "adjustment")),
+            orders.c.ended_utc_ms > (resynced_utc_ms or 0),
+        )
+        .order_by(orders.c.position)
     )
-    return [row.amount_mp for row in rows if row.id not in known]
+    missing = ((row.id, json.loads(row.members)) for row in rows)
+    return [(m.get("entry", "recharge"), m["amount_mp"]) for id_, m in missing if id_ not in known]

@@ -61,11 +61,20 @@ def check(meters: Meters, meter: str, kind: str, given: dict[str, Any], now_utc_
     elif kind == "relay":
         if members["state"] == "disconnected" and expires_utc_s is None:
             raise FieldError("expires_utc_s", "must be given for disconnected")
+    elif kind == "adjustment":
+        _check_adjustment(members["entry"], members["amount_mp"])
     elif kind == "key":
         members["generation"] = meters.keys(meter).generation + 1
     elif kind == "link":
         return _check_link(meters, meter, members)
     return Asked(kind, members, None, expires_utc_s)
+
+
+def _check_adjustment(entry: str, amount_mp: int) -> None:
+    if entry == "refund" and amount_mp >= 0:
+        raise FieldError("amount_mp", f"must be an integer from {-AMOUNT_MAX_MP} to -1 in a refund")
+    if amount_mp == 0:
+        raise FieldError("amount_mp", "must not be 0")
 
 
 def _check_link(meters: Meters, meter: str, given: dict[str, Any]) -> Asked:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # for mypy they are what they hold
     OpeningBalance: TypeAlias = int
     Amount: TypeAlias = int
     AmountOrNone: TypeAlias = int
+    SignedAmount: TypeAlias = int
     Share: TypeAlias = int
     Sequence: TypeAlias = int
     ClockTime: TypeAlias = int
@@ -65,6 +66,11 @@ else:
     )
     Amount = integer(kinds.AMOUNT_MIN_MP, kinds.AMOUNT_MAX_MP, "Amount in milli-paise")
     AmountOrNone = integer(0, kinds.AMOUNT_MAX_MP, "Amount in milli-paise, 0 for none")
+    SignedAmount = integer(
+        -kinds.AMOUNT_MAX_MP,
+        kinds.AMOUNT_MAX_MP,
+        "Change of the balance in milli-paise, not 0; below 0 for a refund",
+    )
     Share = integer(0, kinds.SHARE_MAX, "Per cent of each recharge")
     Sequence = integer(0, 0xFFFFFFFF, "Number of a record")
     ClockTime = integer(kinds.CLOCK_MIN_UTC_S, kinds.CLOCK_MAX_UTC_S, "UTC seconds since 1970")
@@ -215,6 +221,14 @@ class ArrearsOrder(Strict):
     share_percent: Share
 
 
+class AdjustmentOrder(Strict):
+    """A ledger entry that corrects the account, or money that is given back."""
+
+    kind: Literal["adjustment"]
+    entry: Literal["refund", "adjustment"]
+    amount_mp: SignedAmount
+
+
 class EmergencyOrder(Strict):
     """Emergency credit: how far below zero the balance may go; 0 ends it."""
 
@@ -278,13 +292,25 @@ NewOrder: TypeAlias = (
     | SettingsOrder
     | RelayOrder
     | ArrearsOrder
+    | AdjustmentOrder
     | EmergencyOrder
     | KeyOrder
     | LinkOrder
     | ClockOrder
     | ResendOrder
 )
-KINDS = ("tariff", "settings", "relay", "arrears", "emergency", "key", "link", "clock", "resend")
+KINDS = (
+    "tariff",
+    "settings",
+    "relay",
+    "arrears",
+    "adjustment",
+    "emergency",
+    "key",
+    "link",
+    "clock",
+    "resend",
+)
 
 
 class Order(BaseModel):

@@ -114,6 +114,38 @@ def arrears(
     _send(gateway, token_file, meter, body, wait, key)
 
 
+@order.command("refund")
+def refund(
+    meter: Meter,
+    rupees: Annotated[str, typer.Argument(help="Amount that is given back, like 500 or 99.50.")],
+    wait: Wait = False,
+    key: Key = "",
+    gateway: GatewayUrl = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
+    """Enter money that is given back to the consumer: the balance falls by it."""
+    body = {"kind": "adjustment", "entry": "refund", "amount_mp": -_amount(rupees)}
+    _send(gateway, token_file, meter, body, wait, key)
+
+
+@order.command("adjustment")
+def adjustment(
+    meter: Meter,
+    rupees: Annotated[str, typer.Argument(help="Amount, like 500 or 99.50.")],
+    take: Annotated[
+        bool, typer.Option("--take", help="Take it from the balance instead of adding it.")
+    ] = False,
+    wait: Wait = False,
+    key: Key = "",
+    gateway: GatewayUrl = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
+    """Correct a balance by a ledger entry. Nothing that is entered is ever edited."""
+    amount_mp = -_amount(rupees) if take else _amount(rupees)
+    body = {"kind": "adjustment", "entry": "adjustment", "amount_mp": amount_mp}
+    _send(gateway, token_file, meter, body, wait, key)
+
+
 @order.command("emergency")
 def emergency(
     meter: Meter,

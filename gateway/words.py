@@ -79,6 +79,7 @@ ORDERS = {
     "settings": "settings",
     "relay": "switch the supply",
     "arrears": "arrears",
+    "adjustment": "ledger entry",
     "emergency": "emergency credit",
     "key": "new key",
     "link": "new link settings",
@@ -213,6 +214,8 @@ def order(view: dict[str, Any]) -> str:
         return "settings: " + ", ".join(f"{name} {value}" for name, value in changes)
     if kind == "arrears":
         return f"arrears of {rupees(members['amount_mp'])} rupees, {members['share_percent']} %"
+    if kind == "adjustment":
+        return f"{members['entry']} of {rupees(members['amount_mp'])} rupees"
     if kind == "emergency":
         return f"emergency credit of {rupees(members['limit_mp'])} rupees"
     if kind == "link":

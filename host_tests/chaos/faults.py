@@ -306,10 +306,23 @@ def tariff(run, rng):
 
 def order(run, rng):
     meter = rng.choice(run.meters)
-    kinds = ("arrears", "emergency", "settings", "relay", "clock", "resend", "key", "link")
+    kinds = (
+        "arrears",
+        "adjustment",
+        "emergency",
+        "settings",
+        "relay",
+        "clock",
+        "resend",
+        "key",
+        "link",
+    )
     kind = rng.choice(kinds)
     if kind == "arrears":
         members = {"amount_mp": rng.randint(1, 500_000), "share_percent": rng.randint(0, 60)}
+    elif kind == "adjustment":
+        entry, amount_mp = rng.choice((("refund", -1), ("adjustment", -1), ("adjustment", 1)))
+        members = {"entry": entry, "amount_mp": amount_mp * rng.randint(1, 500_000)}
     elif kind == "emergency":
         members = {"limit_mp": rng.choice((0, rng.randint(1, 2_000_000)))}
     elif kind == "settings":

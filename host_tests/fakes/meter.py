@@ -11,6 +11,7 @@ import threading
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from firmware import orders
 from firmware.core.sealing import next_key, unseal
 from firmware.credit.account import Account
 from firmware.link import codec
@@ -58,6 +59,7 @@ class FakeMeter:
             "settings",
             "relay",
             "arrears",
+            "adjustment",
             "emergency",
             "key",
             "link",
@@ -339,7 +341,7 @@ class FakeMeter:
 
     def _decide(self, order):
         answer = {"v": 1, "id": order["id"], "counter": order["counter"]}
-        if self.ledger_lost and order["kind"] in ("recharge", "tariff", "arrears", "emergency"):
+        if self.ledger_lost and order["kind"] in orders.OF_THE_LEDGER:
             answer.update(result="resync_needed", highest=self.highest)
             return answer
         if order["counter"] <= self.highest:
@@ -365,6 +367,9 @@ class FakeMeter:
         elif order["kind"] == "arrears":
             share = order["share_percent"]
             self.record("arrears", amount_mp=order["amount_mp"], share_percent=share, **common)
+        elif order["kind"] == "adjustment":
+            amount_mp = order["amount_mp"]
+            self.record("credit", kind=order["entry"], amount_mp=amount_mp, **common)
         elif order["kind"] == "emergency":
             self.record("emergency", limit_mp=order["limit_mp"], **common)
         elif order["kind"] == "resync":

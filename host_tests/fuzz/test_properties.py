@@ -149,6 +149,7 @@ ORDERS = (
     {"kind": "settings", "document": {"grace_s": 60}},
     {"kind": "relay", "state": "disconnected", "expires_utc_s": 2**32 - 1},
     {"kind": "arrears", "amount_mp": 5, "share_percent": 5},
+    {"kind": "adjustment", "entry": "adjustment", "amount_mp": -5},
     {"kind": "emergency", "limit_mp": 5},
     {"kind": "key", "salt": "00" * 32},
     {"kind": "link", "sealed": "00" * 48},

@@ -85,6 +85,7 @@ def live(bench, listener, numbers):
         listener.order(number * 10 + 5, "arrears", amount_mp=number, share_percent=0)
         listener.order(number * 10 + 6, "settings", document={"low_credit_mp": number})
         listener.order(number * 10 + 7, "relay", state="connected")
+        listener.order(number * 10 + 8, "adjustment", entry="adjustment", amount_mp=-number)
         listener.acknowledge()
 
 
@@ -129,7 +130,7 @@ def assert_nothing_changes(bench, listener):
 @pytest.mark.parametrize("restart", [None, "power", "watchdog", "brownout"])
 def test_what_was_taken_once_changes_nothing_again(bench, listener, restart):
     live(bench, listener, (1, 2, 3))
-    assert len(bench.records("credit")) == 1 + 3
+    assert len(bench.records("credit")) == 1 + 2 * 3
     if restart:
         bench.restart(off_s=600, cause=restart)
         listener.connect()
@@ -155,7 +156,7 @@ def test_an_old_flash_image_does_not_make_a_recharge_count_again(bench, listener
     shutil.copytree(tmp_path / "old", bench.folder)
     bench.boot(bench.utc_s)
     listener.connect()
-    assert len(bench.records("credit")) == 1 + 1
+    assert len(bench.records("credit")) == 1 + 2
     assert_nothing_changes(bench, listener)
 
 

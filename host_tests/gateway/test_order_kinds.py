@@ -14,6 +14,8 @@ KINDS = (
     ({"kind": "relay", "state": "disconnected", "expires_utc_s": TOMORROW_S}, "order"),
     ({"kind": "relay", "state": "connected"}, "order"),
     ({"kind": "arrears", "amount_mp": 5_000_000, "share_percent": 20}, "arrears"),
+    ({"kind": "adjustment", "entry": "adjustment", "amount_mp": 700}, "credit"),
+    ({"kind": "adjustment", "entry": "refund", "amount_mp": -700}, "credit"),
     ({"kind": "emergency", "limit_mp": 2_000_000}, "emergency"),
     ({"kind": "key"}, "order"),
     ({"kind": "link", "wifi": {"ssid": "new", "password": "a secret word"}}, "order"),
@@ -48,7 +50,7 @@ def test_every_kind_is_answered(bench):
         for name, value in body.items():
             if name != "wifi":
                 assert sent[name] == value
-    assert meter.link == [{"wifi": KINDS[6][0]["wifi"]}]
+    assert meter.link == [{"wifi": KINDS[8][0]["wifi"]}]
     meter.wait_for(lambda: meter.acked == len(meter.journal))
     assert bench.get("/api/quarantine") == []
     assert [order["id"] for order in bench.get("/api/meters/JH-0001/orders")] == ids[::-1]
@@ -61,7 +63,7 @@ def test_the_record_makes_up_for_a_lost_answer(bench):
         meter.answers_lost = 1
         order = send(bench, key=f"k{number}", **body).json()["id"]
         done = order_is(bench, order, "done")
-        assert done["balance_mp"] == 10_000_000
+        assert done["balance_mp"] == 10_000_000 + (700 if body.get("amount_mp") == 700 else 0)
         assert [r["type"] for r in meter.journal if r.get("id") == order] == [record]
     assert len(meter.orders) == len(KINDS)
 
@@ -77,6 +79,10 @@ REFUSED = [
     ({"kind": "settings", "document": {"basic_current_ma": 1}}, "document.basic_current_ma"),
     ({"kind": "arrears", "amount_mp": 0, "share_percent": 1}, "amount_mp"),
     ({"kind": "arrears", "amount_mp": 1, "share_percent": 101}, "share_percent"),
+    ({"kind": "adjustment", "entry": "gift", "amount_mp": 1}, "entry"),
+    ({"kind": "adjustment", "entry": "adjustment", "amount_mp": 0}, "amount_mp"),
+    ({"kind": "adjustment", "entry": "adjustment", "amount_mp": -(10**10) - 1}, "amount_mp"),
+    ({"kind": "adjustment", "entry": "refund", "amount_mp": 1}, "amount_mp"),
     ({"kind": "emergency", "limit_mp": -1}, "limit_mp"),
     ({"kind": "link"}, "link"),
     ({"kind": "link", "wifi": {"ssid": "", "password": ""}}, "wifi.ssid"),
@@ -237,6 +243,8 @@ def test_a_resync_gives_an_erased_meter_its_totals_back(bench):
     meter.send_records = False
     answered = bench.recharge(key="c", amount_mp=2_000_000).json()["id"]
     bench.recharge_is(answered, "confirmed")
+    refund = {"kind": "adjustment", "entry": "refund", "amount_mp": -500_000}
+    order_is(bench, send(bench, key="c2", **refund).json()["id"], "done")
     before = meter.account.state()
     balance_mp = meter.account.balance_mp(meter.import_wh)
     not_needed = bench.get("/api/meters/JH-0001/resync")
@@ -268,7 +276,7 @@ def test_a_resync_gives_an_erased_meter_its_totals_back(bench):
         input="y\n",
     )
     assert run.exit_code == 0, run.output
-    assert "balance          148.00 ₹" in run.output, run.output
+    assert "balance          143.00 ₹" in run.output, run.output
     bench.recharge_is(waits, "confirmed")
     meter.wait_for(lambda: meter.acked == len(meter.journal))
     assert meter.account.balance_mp(meter.import_wh) == balance_mp - 200 * 850 + 50

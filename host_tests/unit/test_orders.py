@@ -212,6 +212,8 @@ RIGHT = [
     ("relay", {"state": "disconnected", "expires_utc_s": LATER}),
     ("relay", {"state": "connected"}),
     ("arrears", {"amount_mp": 5, "share_percent": 5}),
+    ("adjustment", {"entry": "adjustment", "amount_mp": -5}),
+    ("adjustment", {"entry": "refund", "amount_mp": -5}),
     ("emergency", {"limit_mp": 5}),
     ("clock", {"utc_s": 1767600000}),
 ]
@@ -428,6 +430,32 @@ def test_emergency_credit_brings_a_cut_supply_back(bench):
     bench.restart()
     bench.run(60)
     assert control(bench) == ("connected", 1, "")
+
+
+# --- refund and adjustment -----------------------------------------------------------------------
+
+
+def test_a_correction_is_an_entry_by_which_the_balance_changes(bench):
+    bench.order("a-1", 1, "arrears", amount_mp=30 * RUPEE_MP, share_percent=25)
+    for counter, (entry, amount_mp, balance_mp) in enumerate(
+        (
+            ("adjustment", 12 * RUPEE_MP, 112 * RUPEE_MP),
+            ("adjustment", -2 * RUPEE_MP, 110 * RUPEE_MP),
+            ("refund", -60 * RUPEE_MP, 50 * RUPEE_MP),
+            ("adjustment", -200 * RUPEE_MP, -150 * RUPEE_MP),
+        ),
+        2,
+    ):
+        answer = bench.order(
+            f"j-{counter}", counter, "adjustment", entry=entry, amount_mp=amount_mp
+        )
+        assert (answer["result"], answer["balance_mp"]) == ("accepted", balance_mp)
+        entered = bench.records("credit")[-1]
+        assert (entered["kind"], entered["amount_mp"]) == (entry, amount_mp)
+    assert bench.meter.live()["arrears_mp"] == 30 * RUPEE_MP  # only a recharge pays them
+    assert bench.meter.live()["credit"] == "out_of_credit"
+    bench.restart()
+    assert bench.meter.balance_mp() == -150 * RUPEE_MP
 
 
 # --- clock ---------------------------------------------------------------------------------------

@@ -76,6 +76,7 @@ def orders():
         order("relay", state="disconnected", expires_utc_s=UTC_S + 9999),
         order("relay", state="connected"),
         order("arrears", amount_mp=100, share_percent=50),
+        order("adjustment", entry="refund", amount_mp=-100),
         order("emergency", limit_mp=100),
         order("key", salt="00112233445566778899aabbccddeeff" * 2),
         order("link", sealed="00112233445566778899aabbccddeeff" * 4),

@@ -114,6 +114,12 @@ def key_and_link(session):
     session.order("r-8", 35, paid_mp=RUPEE_MP, amount_mp=RUPEE_MP)
 
 
+def corrections(session):
+    """Ledger entries that add and that take."""
+    session.order("j-1", 36, "adjustment", 7 * RUPEE_MP, entry="adjustment", amount_mp=7 * RUPEE_MP)
+    session.order("j-2", 37, "adjustment", entry="refund", amount_mp=-2 * RUPEE_MP)
+
+
 def restarts(session):
     """Power failures with a clock chip and without, a watchdog, an unhandled exception."""
     session.run(120, 900)
@@ -255,6 +261,7 @@ STEPS = (
     ("month ends", month_ends, ("load", "day", "billing", "period")),
     ("other orders", other_orders, ("settings", "arrears", "emergency", "relay", "order")),
     ("key and link", key_and_link, ("order", "event", "credit")),
+    ("corrections", corrections, ("credit",)),
     ("restarts", restarts, ("boot", "event", "fault")),
     ("calibrations", calibrations, ("calibration",)),
     ("credit ends, relay trips", credit_ends, ("event", "relay")),
