@@ -11,6 +11,7 @@ import sys
 import time
 
 import firmware.console
+import firmware.credit
 import firmware.metering
 from firmware import VERSION
 from firmware.begin import begin
@@ -191,10 +192,14 @@ async def _serve_console(meter, sensor, uplink, poller):
         for package, name in (
             (firmware.console, "terminal"),
             (firmware.console, "commands"),
+            (firmware.console, "explaining"),
+            (firmware.console, "statements"),
+            (firmware.credit, "statement"),
             (firmware.metering, "calibrating"),
         ):
-            del sys.modules[package.__name__ + "." + name]
-            delattr(package, name)
+            if hasattr(package, name):
+                del sys.modules[package.__name__ + "." + name]
+                delattr(package, name)
 
 
 async def _sample(board, meter, sensor, uplink, watchdog):

@@ -20,9 +20,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
+from firmware.core import civil
 from firmware.core.records import LEDGER_LOST, PROFILES
 from firmware.core.sealing import installer_code
-from gateway import auth, kinds, models, orders, tables, words
+from gateway import auth, explain, kinds, models, orders, tables, words
 from gateway.audit import Audit
 from gateway.clock import Clock, pause_for_eyes
 from gateway.errors import Conflict, FieldError, GatewayError, NotFound, StoreBusy
@@ -39,6 +40,7 @@ IdempotencyKey = Annotated[
     Header(description=f"1 to {KEY_MAX} printable characters, the same for each repetition"),
 ]
 Span = Annotated[models.Span, Depends()]
+Explained = Annotated[models.Explained, Depends()]
 
 
 @dataclass
@@ -313,6 +315,22 @@ def _meters(parts: Parts) -> APIRouter:
         """`agree`: every record's balance equals the recomputed one, to the milli-paisa."""
         parts.meters.check(meter)
         return parts.audit.result(meter, parts.live.last_values(meter))
+
+    @router.get("/{meter}/explain", summary="Why the balance moved between two moments")
+    def explain_balance(meter: str, span: Explained) -> dict[str, Any]:
+        """From `since` (default: the begin of this month) to `until` (default: now): each line of
+        the charges, each entry of the ledger. Their `amount_mp` add up to `moved_mp`."""
+        offset_s = parts.meters.rules(meter).utc_offset_s
+        now_utc_s = parts.clock.utc_ms() // 1000
+        until = now_utc_s + 1 if span.until is None else span.until
+        since = civil.month_start_utc_s(min(now_utc_s, until - 1), offset_s)
+        if span.since is not None:
+            since = span.since
+        if until <= since:
+            raise FieldError("until", f"must be an integer from {since + 1} to {models.UTC_S_MAX}")
+        said = parts.audit.result(meter, parts.live.last_values(meter)).get("by_meter")
+        import_wh = said["import_wh"] if said else 0
+        return explain.explain(parts.store, meter, since, until, import_wh)
 
     @router.post("/{meter}/tariff", status_code=202, summary="Send a tariff to a meter")
     def send_tariff(meter: str, new: models.NewTariff) -> dict[str, Any]:

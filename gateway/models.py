@@ -89,6 +89,14 @@ class Span:
     limit: Limit = 100
 
 
+@dataclass
+class Explained:
+    """Between which moments a balance is explained."""
+
+    since: Since | None = None
+    until: Until | None = None
+
+
 class Strict(BaseModel):
     """Unknown members are refused: a misspelt one must not be ignored silently."""
 

@@ -54,6 +54,12 @@ async def _status(console, words):
     console.say(console.meter.status_line(console.uplink.connected, console.uplink.waiting()))
 
 
+async def _explain(console, words):
+    from firmware.console import explaining
+
+    await explaining.explain(console, words)
+
+
 async def _raw(console, words):
     _no_more(words)
     sensor, energy = console.sensor, console.meter.energy
@@ -190,6 +196,7 @@ def _show(console):
 COMMANDS = {
     "help": (_help, "", "shows this"),
     "status": (_status, "", "the line that comes once a minute"),
+    "explain": (_explain, " [month | FROM [TO]]", "why the balance moved, today or since a date"),
     "raw": (_raw, "", "what the sensor reads, before and after calibration"),
     "unlock": (_unlock, " CODE", "allows calibration for 10 minutes"),
     "lock": (_lock, "", "ends that"),

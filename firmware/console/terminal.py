@@ -67,6 +67,10 @@ class Terminal:
         """Waits for about one sample."""
         await asyncio.sleep_ms(self.meter.config.sample_period_ms)
 
+    async def breathe(self):
+        """Lets the sampling have its turn."""
+        await asyncio.sleep_ms(1)
+
     def unlocked(self):
         """True for UNLOCKED_S after a right code."""
         return self.meter.clock.up_s() < self._unlocked_until_s

@@ -18,7 +18,7 @@ ARROWS = {
     "relay": {"core", "relay"},
     "storage": {"core", "storage"},
     "link": {"core", "link", "storage"},
-    "console": {"core", "console", "metering"},
+    "console": {"core", "console", "credit", "metering"},
     "kinds.py": {"core", "credit", "link"},
     "credentials.py": {"core", "link"},
     "orders.py": {"core", "credit", "link", "kinds"},
@@ -57,8 +57,15 @@ ALLOWED = {
     "__init__.py": set(),
 }
 
-# Only these may be imported by the gateway: a bill and a deduction come from the same lines.
-GATEWAY_FROM_FIRMWARE = {"firmware.core", "firmware.credit", "firmware.link.codec"}
+# Only these may be imported by the gateway: a bill and a deduction come from the same lines, in the
+# same words.
+GATEWAY_FROM_FIRMWARE = {
+    "firmware.core",
+    "firmware.credit",
+    "firmware.link.codec",
+    "firmware.console.statements",
+    "firmware.console.text",
+}
 
 
 def imports(path):

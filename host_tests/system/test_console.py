@@ -62,6 +62,23 @@ def counted_wh(bench):
     return round(float(line.split("kWh=")[1].split()[0]) * 1000)
 
 
+def test_a_balance_is_explained_while_every_second_is_sampled(bench):
+    bench.passes(3600)
+    wh = counted_wh(bench)
+    said = bench.type("explain", "^moved in all", 60).split()[-1]
+    lines = bench.board.lines()
+    begin = max(n for n, line in enumerate(lines) if line.startswith("opening balance"))
+    rows = [line.split() for line in lines[begin:]]
+    rows = rows[: [row[:1] for row in rows].index(["moved"])]
+    assert rows[0][-1] == "0.00000"
+    moved = sum(round(float(row[-1]) * 100_000) for row in rows[1:-1])
+    assert moved == round(float(said) * 100_000) == round(float(rows[-1][-1]) * 100_000)
+    assert any(row[0] == "energy" and "kWh" in row for row in rows)
+    bench.passes(600)
+    # 2.3 kW less 1 % for 10 minutes and the minute of the command.
+    assert 410 <= counted_wh(bench) - wh <= 430
+
+
 def test_mpremote_gets_the_port_also_behind_a_half_typed_line(bench):
     bench.board.type(b"calibr")
     bench.passes(2)
