@@ -6,7 +6,7 @@ host_tests/unit/test_orders.py.
 """
 
 from firmware.core.config import rows
-from firmware.core.records import LEDGER_LOST
+from firmware.core.records import LEDGER_LOST, MODES
 from firmware.core.settings import check_settings
 from firmware.core.wallclock import PLAUSIBLE_UTC_S
 from firmware.credit import tariff as tariffs
@@ -22,6 +22,10 @@ period_start_utc_s 1 0 4294967295
 import_wh 1 0 2147483647
 arrears_mp 0 0 1000000000000000
 arrears_percent 0 0 100
+arrears_per_day_mp 0 0 10000000000
+arrears_day 0 0 65535
+postpaid 0 0 1
+last_recharge_mp 0 0 10000000000
 emergency_mp 0 0 1000000000000000"""
 
 
@@ -93,9 +97,49 @@ def _relay(meter, order):
 
 
 def _arrears(meter, order):
+    account = meter.account
     amount_mp = codec.integer(order, "amount_mp", 1, codec.AMOUNT_MAX_MP)
     percent = codec.integer(order, "share_percent", 0, 100)
-    meter.orders.append("arrears", order, amount_mp=amount_mp, share_percent=percent)
+    at_once = _or_0(order, "at_once", 1)
+    balance_mp = meter.balance_mp()
+    if at_once:
+        balance_mp -= account.arrears_mp + amount_mp
+    meter.orders.append(
+        "recovery",
+        order,
+        amount_mp=amount_mp,
+        share_percent=percent,
+        per_day_mp=_or_0(order, "per_day_mp", codec.AMOUNT_MAX_MP),
+        at_once=at_once,
+        balance_mp=balance_mp,
+    )
+    return "accepted", True
+
+
+def _or_0(order, field, high):
+    """An integer member from 0 to `high` that may be missing."""
+    return codec.integer(order, field, 0, high) if field in order else 0
+
+
+def _mode(meter, order):
+    mode = order.get("mode")
+    if mode not in MODES:
+        raise codec.CodecError("mode", "must be " + " or ".join(MODES))
+    percent = _or_0(order, "share_percent", 100)
+    per_day_mp = _or_0(order, "per_day_mp", codec.AMOUNT_MAX_MP)
+    if (mode == "credit") == meter.account.postpaid:
+        return "accepted", False
+    balance_mp = meter.balance_mp()
+    due_mp = max(0, -balance_mp)
+    meter.orders.append(
+        "mode",
+        order,
+        mode=mode,
+        amount_mp=due_mp,
+        share_percent=percent,
+        per_day_mp=per_day_mp,
+        balance_mp=balance_mp if mode == "credit" else balance_mp + due_mp,
+    )
     return "accepted", True
 
 
@@ -112,7 +156,8 @@ def _adjustment(meter, order):
 
 
 def _emergency(meter, order):
-    limit_mp = codec.integer(order, "limit_mp", 0, codec.AMOUNT_MAX_MP)
+    high_mp = 0 if meter.account.postpaid else codec.AMOUNT_MAX_MP
+    limit_mp = codec.integer(order, "limit_mp", 0, high_mp)
     meter.orders.append("emergency", order, limit_mp=limit_mp)
     return "accepted", True
 
@@ -183,6 +228,7 @@ _KINDS = {
     "arrears": _arrears,
     "adjustment": _adjustment,
     "emergency": _emergency,
+    "mode": _mode,
     "key": _key,
     "link": _link,
     "clock": _clock,

@@ -27,6 +27,7 @@ from firmware.metering.calibration import Calibration
 from firmware.metering.energy import EnergyRegister
 from firmware.metering.scale import bus_gain, shunt_gain
 from firmware.orders import Orders
+from firmware.payment import Payment
 from firmware.profiles import Profiles
 from firmware.relay import rules
 from firmware.storage import floors
@@ -95,6 +96,7 @@ class Meter:
         )
         self.profiles = Profiles(self)
         self.billing = Billing(self)
+        self.payment = Payment(self)
         self.calibration = Calibration(self.energy, config, shunt_uohm)
         self.pulse = None  # a metering.pulse.Pulse of a board that has the output
         self.measurement = None  # a metering.calibrating.Measurement that takes the readings, too
@@ -213,6 +215,7 @@ class Meter:
             "standing": self._watches.standing(),
             "cover_openings": self._cover_openings,
             "mode_told": self.mode_told,
+            "payment": self.payment.state(),
             "import_wh": self.energy.import_wh,
             "remainder_half_mj": self.energy.imported.half_mj,
             "export_wh": self.energy.export_wh,
@@ -241,6 +244,8 @@ class Meter:
             self._watches.take(code)
         self._cover_openings = state.get("cover_openings", 0)
         self.mode_told = state.get("mode_told", 0)
+        if "payment" in state:
+            self.payment.restore(state["payment"])
         self.energy.imported.restore(state["import_wh"], state["remainder_half_mj"])
         self.energy.exported.restore(state.get("export_wh", 0), state.get("export_half_mj", 0))
         if "calibration" in state:
@@ -319,6 +324,7 @@ class Meter:
         if wh > self._committed_wh:
             self._committed_wh = wh
         self.orders.apply(record)
+        self.payment.apply(record)
         if kind == "relay":
             self._contact = record["contact"]
             self.ordered_off = record["state"] == "disconnected"
@@ -328,6 +334,10 @@ class Meter:
                 self._grace_left_s = self.config.grace_s
         elif kind == "settings":
             self._set(record["document"])
+        elif kind == "mode":
+            if self.account.postpaid and self._credit_state != rules.CUT:
+                self._credit_state = rules.IN_CREDIT
+                self._grace_left_s = self.config.grace_s
         elif kind == "calibration":
             self.calibration.apply(record)
         elif kind == "resync":
@@ -519,7 +529,7 @@ class Meter:
             self._refusal_told = True
         self.write_queued()
         if self._closed_early:
-            self._switch(False, self.ordered_off, "recharge")
+            self._reclose()
         self.event(events.STORAGE_WRITES, (self.clock.up_ms() - self._refused_up_ms) // 1000)
         self.snapshot()
         self.keep_floors()
@@ -651,22 +661,31 @@ class Meter:
             return
         config = self.config
         balance_mp = self.balance_mp()
-        if balance_mp > config.low_credit_mp:
-            # Hysteresis: the next warning only after a clear recovery.
-            if balance_mp > config.low_credit_mp + config.low_credit_mp // 10:
-                self._low_warned = False
-        elif not self._low_warned:
-            self.event(events.LOW_CREDIT, config.low_credit_mp)
-        open_now = rules.window_open(
+        if self.account.postpaid:
+            available_mp = 1  # credit has no end
+            self._low_warned = False
+        else:
+            available_mp = self.account.available_mp(balance_mp)
+            self._warn(balance_mp)
+        open_now = not self.payment.holds() and rules.window_open(
             utc_s, config.utc_offset_s, config.window_start_min, config.window_end_min
         )
         while True:
-            available_mp = self.account.available_mp(balance_mp)
             happened = rules.event(available_mp, self._grace_left_s, open_now)
             action = rules.TABLE[(self._credit_state, happened)][1]
             if action is None:
-                return
+                break
             self._act(action)
+        self.payment.step(utc_s)
+
+    def _warn(self, balance_mp):
+        low_mp = self.config.low_credit_mp
+        if balance_mp > low_mp:
+            # Hysteresis: the next warning only after a clear recovery.
+            if balance_mp > low_mp + low_mp // 10:
+                self._low_warned = False
+        elif not self._low_warned:
+            self.event(events.LOW_CREDIT, low_mp)
 
     def _act(self, action):
         """Writes the record of a transition; `apply` moves the state, as at recovery."""
@@ -680,13 +699,17 @@ class Meter:
             self._switch(True, self.ordered_off, "credit")
         else:
             try:
-                self._switch(False, self.ordered_off, "recharge")
+                self._reclose()
             except (StorageError, MemoryError):
                 # The recharge is on flash: after a restart the contact would be closed as well.
                 if not self.ordered_off and not self._closed_early and not self._applying:
                     self._closed_early = True
                     self._relay.operate(1)
                 raise
+
+    def _reclose(self):
+        """Ends the credit cut."""
+        self._switch(False, self.ordered_off, "mode" if self.account.postpaid else "recharge")
 
     def order_contact(self, off):
         """Sets or lifts the utility's order to disconnect; no change if it is so already."""
@@ -736,7 +759,7 @@ class Meter:
             return None
         config = self.config
         return rules.next_window_utc_s(
-            utc_s + self._grace_left_s,
+            self.payment.earliest_utc_s(utc_s + self._grace_left_s),
             config.utc_offset_s,
             config.window_start_min,
             config.window_end_min,
@@ -811,6 +834,8 @@ class Meter:
     def credit_word(self):
         """`in_credit`, `low_credit` or `out_of_credit` (DLMS account, credit status)."""
         balance_mp = self.balance_mp()
+        if self.account.postpaid:
+            return "in_credit"
         if self.account.available_mp(balance_mp) <= 0:
             return "out_of_credit"
         return "low_credit" if balance_mp <= self.config.low_credit_mp else "in_credit"
@@ -821,6 +846,7 @@ class Meter:
         energy = self.energy
         account = self.account
         tariff = account.tariff or self.first_tariff
+        balance_mp = self.balance_mp()
         state, contact, reason = rules.CONTROL[(self._credit_state == rules.CUT, self.ordered_off)]
         live = {
             "v": codec.VERSION,
@@ -836,13 +862,18 @@ class Meter:
             "uncommitted_wh": energy.import_wh - self._committed_wh,
             "export_wh": self._committed_export_wh,
             "uncommitted_export_wh": energy.export_wh - self._committed_export_wh,
-            "balance_mp": self.balance_mp(),
+            "balance_mp": balance_mp,
             "state": state,
             "contact": contact,
             "reason": reason,
             "credit": self.credit_word(),
             "grace_s": self._grace_left_s,
             "earliest_cut_utc_s": self.earliest_cut_utc_s() or 0,
+            "mode": "credit" if account.postpaid else "prepayment",
+            "due_mp": account.due_mp(balance_mp),
+            "amount_to_clear_mp": account.clearing_mp(balance_mp),
+            "aggregated_debt_mp": account.debt_mp(balance_mp),
+            "last_recharge_mp": account.last_recharge_mp,
             "arrears_mp": account.arrears_mp,
             "emergency_limit_mp": account.emergency_mp,
             "tariff": tariff.id,

@@ -171,7 +171,11 @@ def show_meter(
         ("link", "online" if live.get("online") else "offline"),
         ("last seen", moment(live.get("last_seen_utc_ms"), offset_s)),
         ("supply", live.get("state_words", "-")),
+        ("mode", live.get("mode_words", "-")),
         ("credit", live.get("credit_words", "-")),
+        ("amount due", _rupees(live.get("due_mp"))),
+        ("to be in credit", _rupees(live.get("amount_to_clear_mp"))),
+        ("arrears", _rupees(live.get("arrears_mp"))),
         ("power", _number(live.get("power_mw"), 1000, 1) + " W"),
         ("register", _number(live.get("import_wh"), 1000, 3) + " kWh"),
         ("export", _number(live.get("export_wh"), 1000, 3) + " kWh"),
@@ -382,6 +386,11 @@ def _demand(values: dict[str, Any], utc_offset_s: int) -> str:
         return "-"
     when = moment(values["demand_max_utc_s"] * 1000, utc_offset_s)
     return f"{values['demand_max_w']} W at {when}"
+
+
+def _rupees(amount_mp: int | None) -> str:
+    """An amount that is to be paid, rounded up to a paisa."""
+    return f"{words.rupees_up(amount_mp)} ₹" if amount_mp else "-"
 
 
 def _number(value: int | None, divisor: int, decimals: int) -> str:

@@ -66,6 +66,11 @@ class Live(Struct):
     waiting: U32
     firmware: Word
     # Members of later firmwares: a meter without them has none of it.
+    mode: Literal["prepayment", "credit"] = "prepayment"
+    due_mp: I64 = 0
+    amount_to_clear_mp: I64 = 0
+    aggregated_debt_mp: I64 = 0
+    last_recharge_mp: I64 = 0
     arrears_mp: I64 = 0
     emergency_limit_mp: I64 = 0
     service: Literal["", "ledger_lost", "storage"] = ""

@@ -51,6 +51,7 @@ if TYPE_CHECKING:  # for mypy they are what they hold
     AmountOrNone: TypeAlias = int
     SignedAmount: TypeAlias = int
     Share: TypeAlias = int
+    Flag: TypeAlias = int
     Sequence: TypeAlias = int
     ClockTime: TypeAlias = int
     UtcSeconds: TypeAlias = int
@@ -72,6 +73,7 @@ else:
         "Change of the balance in milli-paise, not 0; below 0 for a refund",
     )
     Share = integer(0, kinds.SHARE_MAX, "Per cent of each recharge")
+    Flag = integer(0, 1, "1: yes")
     Sequence = integer(0, 0xFFFFFFFF, "Number of a record")
     ClockTime = integer(kinds.CLOCK_MIN_UTC_S, kinds.CLOCK_MAX_UTC_S, "UTC seconds since 1970")
     UtcSeconds = integer(1, UTC_S_MAX, "UTC seconds since 1970")
@@ -222,11 +224,13 @@ class RelayOrder(Strict):
 
 
 class ArrearsOrder(Strict):
-    """Arrears to be paid by a share of each recharge."""
+    """Arrears, paid by a share of each recharge and by an amount a day, or at once."""
 
     kind: Literal["arrears"]
     amount_mp: Amount
     share_percent: Share
+    per_day_mp: AmountOrNone | None = None
+    at_once: Flag | None = None
 
 
 class AdjustmentOrder(Strict):
@@ -242,6 +246,15 @@ class EmergencyOrder(Strict):
 
     kind: Literal["emergency"]
     limit_mp: AmountOrNone
+
+
+class ModeOrder(Strict):
+    """Payment mode: `credit` (postpaid) or `prepayment`, in which what is due becomes arrears."""
+
+    kind: Literal["mode"]
+    mode: Literal["prepayment", "credit"]
+    share_percent: Share | None = None
+    per_day_mp: AmountOrNone | None = None
 
 
 class KeyOrder(Strict):
@@ -302,6 +315,7 @@ NewOrder: TypeAlias = (
     | ArrearsOrder
     | AdjustmentOrder
     | EmergencyOrder
+    | ModeOrder
     | KeyOrder
     | LinkOrder
     | ClockOrder
@@ -314,6 +328,7 @@ KINDS = (
     "arrears",
     "adjustment",
     "emergency",
+    "mode",
     "key",
     "link",
     "clock",

@@ -103,14 +103,22 @@ def tariff(
 def arrears(
     meter: Meter,
     rupees: Annotated[str, typer.Argument(help="Amount, like 500 or 99.50.")],
-    share: Annotated[int, typer.Option(help="Per cent of each recharge that pays them.")],
+    share: Annotated[int, typer.Option(help="Per cent of each recharge that pays them.")] = 0,
+    per_day: Annotated[str, typer.Option(help="Rupees that a positive balance pays a day.")] = "0",
+    at_once: Annotated[bool, typer.Option(help="Take all of them from the balance now.")] = False,
     wait: Wait = False,
     key: Key = "",
     gateway: GatewayUrl = DEFAULT_URL,
     token_file: TokenFile = None,
 ) -> None:
-    """Add arrears, which a share of each recharge pays."""
-    body = {"kind": "arrears", "amount_mp": _amount(rupees), "share_percent": share}
+    """Add arrears, and say how all of them are paid."""
+    body = {
+        "kind": "arrears",
+        "amount_mp": _amount(rupees),
+        "share_percent": share,
+        "per_day_mp": _amount(per_day),
+        "at_once": int(at_once),
+    }
     _send(gateway, token_file, meter, body, wait, key)
 
 
@@ -157,6 +165,26 @@ def emergency(
 ) -> None:
     """Grant emergency credit until the balance is positive again."""
     body = {"kind": "emergency", "limit_mp": _amount(rupees)}
+    _send(gateway, token_file, meter, body, wait, key)
+
+
+@order.command("mode")
+def mode(
+    meter: Meter,
+    mode: Annotated[str, typer.Argument(help="credit (postpaid) or prepayment")],
+    share: Annotated[
+        int, typer.Option(help="Per cent of each recharge that pays the due, now arrears.")
+    ] = 0,
+    per_day: Annotated[str, typer.Option(help="Rupees that a positive balance pays a day.")] = "0",
+    wait: Wait = False,
+    key: Key = "",
+    gateway: GatewayUrl = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
+    """Switch between postpaid (no credit cut at all) and prepaid."""
+    body: dict[str, Any] = {"kind": "mode", "mode": mode}
+    if mode != "credit":
+        body.update(share_percent=share, per_day_mp=_amount(per_day))
     _send(gateway, token_file, meter, body, wait, key)
 
 

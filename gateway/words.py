@@ -29,6 +29,11 @@ REASONS = {
     "recharge": "recharged",
     "order": "order of the utility",
     "ledger_lost": "ledger lost, supply is kept",
+    "mode": "postpaid",
+}
+MODES = {
+    "prepayment": "prepaid",
+    "credit": "postpaid",
 }
 SENSOR_FAULTS = {
     1: "no answer",
@@ -81,6 +86,7 @@ ORDERS = {
     "arrears": "arrears",
     "adjustment": "ledger entry",
     "emergency": "emergency credit",
+    "mode": "payment mode",
     "key": "new key",
     "link": "new link settings",
     "clock": "allow a large clock step",
@@ -116,6 +122,11 @@ def exact_rupees(amount_mp: int) -> str:
     whole, rest = divmod(abs(amount_mp), MP_PER_RUPEE)
     decimals = f"{rest:05d}".rstrip("0").ljust(2, "0")
     return f"{sign}{whole}.{decimals}"
+
+
+def rupees_up(amount_mp: int) -> str:
+    """The least amount in whole paise that is not below `amount_mp`, which is not negative."""
+    return rupees(-(-amount_mp // MP_PER_PAISA) * MP_PER_PAISA)
 
 
 def parse_rupees(text: str, field: str) -> int:
@@ -165,6 +176,8 @@ def _event(code: int, detail: int) -> str:
         151: f"clock set by {detail} s" if detail else "clock set, the time was unknown",
         201: "tamper: magnet at the meter",
         202: "no magnet at the meter any more",
+        211: "postpaid: no credit cut",
+        212: "prepaid",
         213: "forwarded-only mode: a reversed current counts as import",
         214: "import and export mode: a reversed current counts as export",
         215: f"overload: above the sanctioned {detail} W",
@@ -176,6 +189,7 @@ def _event(code: int, detail: int) -> str:
         1002: f"credit used up, {span(detail)} of grace begin",
         1003: "grace is over, supply will be cut in the next allowed window",
         1004: "in credit again",
+        1009: "no credit cut for now: 7 days from when the time was known",
         1010: "sensor: " + SENSOR_FAULTS.get(detail, f"fault {detail}"),
         1011: "sensor well again",
         1012: f"gap of {detail} ms in the samples",
@@ -200,6 +214,16 @@ def _event(code: int, detail: int) -> str:
     return texts.get(code, f"event {code} ({detail})")
 
 
+def _recovery(members: dict[str, Any]) -> str:
+    """How arrears are recovered: members of an order or of its record."""
+    if members.get("at_once"):
+        return "taken from the balance at once"
+    ways = [f"{members['share_percent']} % of each recharge"]
+    if members.get("per_day_mp"):
+        ways.append(f"{rupees(members['per_day_mp'])} rupees a day")
+    return "paid by " + " and ".join(ways)
+
+
 def order(view: dict[str, Any]) -> str:
     """What an order asks for, in words."""
     kind, members = view["kind"], view["members"]
@@ -213,11 +237,13 @@ def order(view: dict[str, Any]) -> str:
         changes = sorted(members["document"].items())
         return "settings: " + ", ".join(f"{name} {value}" for name, value in changes)
     if kind == "arrears":
-        return f"arrears of {rupees(members['amount_mp'])} rupees, {members['share_percent']} %"
+        return f"arrears of {rupees(members['amount_mp'])} rupees, {_recovery(members)}"
     if kind == "adjustment":
         return f"{members['entry']} of {rupees(members['amount_mp'])} rupees"
     if kind == "emergency":
         return f"emergency credit of {rupees(members['limit_mp'])} rupees"
+    if kind == "mode":
+        return f"payment mode {MODES[members['mode']]}"
     if kind == "link":
         return "new " + " and ".join(name for name in ("wifi", "broker") if name in members)
     if kind == "resync":
@@ -262,11 +288,15 @@ def describe(record: dict[str, Any]) -> str:
         document = record["document"]
         changes = ", ".join(f"{name} {document[name]}" for name in sorted(document))
         return f"settings changed: {changes}"
-    if kind == "arrears":
-        return (
-            f"arrears of {rupees(record['amount_mp'])} rupees added, "
-            f"{record['share_percent']} % of each recharge pays them"
-        )
+    if kind in ("arrears", "recovery"):
+        return f"arrears of {rupees(record['amount_mp'])} rupees added, {_recovery(record)}"
+    if kind == "mode":
+        due = f"{rupees(record['amount_mp'])} rupees"
+        if record["mode"] == "credit":
+            return f"postpaid from now on, {due} are due"
+        if record["amount_mp"]:
+            return f"prepaid from now on, the due {due} become arrears, {_recovery(record)}"
+        return "prepaid from now on"
     if kind == "emergency":
         return f"emergency credit of {rupees(record['limit_mp'])} rupees granted"
     if kind == "resync":

@@ -20,6 +20,8 @@ _WORDS = """
 151 clock set
 201 tamper: magnet
 202 magnet is gone
+211 postpaid, no credit cut
+212 prepaid
 213 forwarded-only mode: a reversed current counts as import
 214 import and export mode: a reversed current counts as export
 215 overload
@@ -32,6 +34,7 @@ _WORDS = """
 1002 credit exhausted, grace begins
 1003 grace over, cut in the next allowed window
 1004 in credit again
+1009 no credit cut for now
 1010 sensor fault
 1011 sensor well again
 1012 gap in the samples, not invented
@@ -104,6 +107,8 @@ def detail(record, utc_offset_s):
         return "%d h %d min of grace" % (value // 3600, value // 60 % 60)
     if code == events.GRACE_OVER:
         return "not before " + civil.text(value, utc_offset_s)
+    if code == events.NO_CUT_BEFORE or (code == events.PREPAID and value):
+        return "no cut before " + civil.text(value, utc_offset_s)
     if code == events.SENSOR_FAULT:
         return fault_words(value)
     if code == events.SAMPLE_GAP:
@@ -171,12 +176,17 @@ def record_line(record, utc_offset_s):
         document = record["document"]
         words = ["%s %s" % (name, document[name]) for name in document]
         return "settings %s id=%s" % (", ".join(words), record["id"])
-    if kind == "arrears":
-        return "arrears %s, %d %% of each recharge, id=%s" % (
+    if kind in ("arrears", "recovery"):
+        return "arrears %s%s, id=%s" % (
             rupees(record["amount_mp"]),
-            record["share_percent"],
+            _recovery(record),
             record["id"],
         ) + _standing(record)
+    if kind == "mode":
+        words = "mode %s, due %s" % (record["mode"], rupees(record["amount_mp"]))
+        if record["mode"] == "prepayment":
+            words += " to arrears" + _recovery(record)
+        return words + ", id=%s" % record["id"] + _standing(record)
     if kind == "emergency":
         words = "emergency credit to -%s id=%s" % (rupees(record["limit_mp"]), record["id"])
         return words + _standing(record)
@@ -193,6 +203,16 @@ def record_line(record, utc_offset_s):
     if kind == "fault":
         return "fault %s at %s" % (record["kind"], record["place"])
     return "order %s %s: %s" % (record["kind"], record["id"], record["result"])
+
+
+def _recovery(record):
+    """How arrears are recovered, behind a comma."""
+    if record.get("at_once"):
+        return ", at once"
+    words = ", %d %% of each recharge" % record["share_percent"]
+    if record.get("per_day_mp"):
+        words += ", %s a day" % rupees(record["per_day_mp"])
+    return words
 
 
 def _profile(record, utc_offset_s):

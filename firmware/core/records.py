@@ -15,7 +15,8 @@ CAUSES = ("power", "hard", "watchdog", "soft", "brownout", "unknown")
 CREDIT_KINDS = ("opening", "recharge", "refund", "adjustment")
 STATES = ("connected", "ready_for_reconnection", "disconnected")
 LEDGER_LOST = "ledger_lost"
-REASONS = ("start", "credit", "recharge", "order", LEDGER_LOST)
+REASONS = ("start", "credit", "recharge", "order", LEDGER_LOST, "mode")
+MODES = ("prepayment", "credit")
 RESULTS = (
     "accepted",
     "old",
@@ -52,6 +53,7 @@ _ENUMS = {
     "credit_kinds": CREDIT_KINDS,
     "states": STATES,
     "reasons": REASONS,
+    "modes": MODES,
     "results": RESULTS,
     "calibrations": CALIBRATIONS,
 }
@@ -88,6 +90,9 @@ RECORDS = {
     ),
     "day": (16, "S over_load_min u32 cost_mp i64 R"),
     "billing": (17, "S power_failures u32 R"),
+    # Replaces `arrears`, which only older firmware writes.
+    "recovery": (20, "O amount_mp i64 share_percent u8 per_day_mp i64 at_once u8 R"),
+    "mode": (21, "O mode modes amount_mp i64 share_percent u8 per_day_mp i64 R"),
 }
 """Type to its code and its members."""
 
@@ -119,10 +124,21 @@ LEDGER = (
     "emergency",
     "resync",
     "calibration",
+    "recovery",
+    "mode",
 )
 """Types that are hash-chained: each carries the digest of the one before."""
 
-ORDERED = ("credit", "order", "settings", "arrears", "emergency", "resync")
+ORDERED = (
+    "credit",
+    "order",
+    "settings",
+    "arrears",
+    "emergency",
+    "resync",
+    "recovery",
+    "mode",
+)
 """Types whose `id` is that of an order, of which they are the answer."""
 
 RANGES = {

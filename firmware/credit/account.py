@@ -25,6 +25,10 @@ class Account:
         self.period_start_utc_s = 0  # 0: the time was unknown when the period began
         self.arrears_mp = 0
         self.arrears_percent = 0  # of each recharge, once the emergency credit is paid
+        self.arrears_per_day_mp = 0  # what a positive balance pays of them each day
+        self.arrears_day = 0  # local day since 1970 up to which it has; 0: not begun
+        self.postpaid = 0  # 1: payment mode credit, the balance may fall without end
+        self.last_recharge_mp = 0  # 0: none yet
         self.emergency_mp = 0  # the balance may fall to minus this; 0: none granted
 
     def state(self):
@@ -37,6 +41,10 @@ class Account:
             "period_start_utc_s": self.period_start_utc_s,
             "arrears_mp": self.arrears_mp,
             "arrears_percent": self.arrears_percent,
+            "arrears_per_day_mp": self.arrears_per_day_mp,
+            "arrears_day": self.arrears_day,
+            "postpaid": self.postpaid,
+            "last_recharge_mp": self.last_recharge_mp,
             "emergency_mp": self.emergency_mp,
         }
 
@@ -50,6 +58,10 @@ class Account:
         # Snapshots of 0.1.0 have no such members.
         self.arrears_mp = state.get("arrears_mp", 0)
         self.arrears_percent = state.get("arrears_percent", 0)
+        self.arrears_per_day_mp = state.get("arrears_per_day_mp", 0)
+        self.arrears_day = state.get("arrears_day", 0)
+        self.postpaid = state.get("postpaid", 0)
+        self.last_recharge_mp = state.get("last_recharge_mp", 0)
         self.emergency_mp = state.get("emergency_mp", 0)
 
     def apply(self, record):
@@ -59,11 +71,21 @@ class Account:
             parts = self.divide(record["kind"], record["amount_mp"], record["import_wh"])
             self.credits_mp += parts[0] + parts[2]
             self.arrears_mp -= parts[1]
-            if record["kind"] == "recharge" and self.balance_mp(record["import_wh"]) > 0:
-                self.emergency_mp = 0
-        elif kind == "arrears":
-            self.arrears_mp += record["amount_mp"]
-            self.arrears_percent = record["share_percent"]
+            if record["kind"] == "recharge":
+                self.last_recharge_mp = record["amount_mp"]
+                if self.balance_mp(record["import_wh"]) > 0:
+                    self.emergency_mp = 0
+        elif kind in ("recovery", "arrears"):
+            self._place_arrears(record)
+            if record.get("at_once"):
+                self._pay_arrears(self.arrears_mp)
+        elif kind == "mode":
+            self.postpaid = 1 if record["mode"] == "credit" else 0
+            if self.postpaid:
+                self.emergency_mp = 0  # what was taken of it is a part of the amount due
+            else:
+                self.credits_mp += record["amount_mp"]
+                self._place_arrears(record)
         elif kind == "emergency":
             self.emergency_mp = record["limit_mp"]
         elif kind == "period":
@@ -86,6 +108,38 @@ class Account:
         elif kind == "resync":
             self.restore(record["document"])
 
+    def _place_arrears(self, record):
+        """Adds to the arrears, and changes how all of them are recovered."""
+        if not self.recovers_daily():
+            self.arrears_day = 0
+        self.arrears_mp += record["amount_mp"]
+        self.arrears_percent = record["share_percent"]
+        self.arrears_per_day_mp = record.get("per_day_mp", 0)
+
+    def _pay_arrears(self, amount_mp):
+        """Pays arrears out of the balance."""
+        self.arrears_mp -= amount_mp
+        self.credits_mp -= amount_mp
+
+    def recover(self, day, import_wh):
+        """Pays the arrears' part of the days up to the local `day`, as far as the balance allows.
+
+        The first day that is known begins it. A clock that goes back by a day counts none twice;
+        one that goes back by more was wrong before, and begins anew.
+        """
+        days = day - self.arrears_day
+        if not self.recovers_daily() or -1 <= days <= 0:
+            return
+        begun = self.arrears_day
+        self.arrears_day = day
+        if begun and days > 0:
+            most_mp = min(self.arrears_mp, days * self.arrears_per_day_mp)
+            self._pay_arrears(max(0, min(most_mp, self.balance_mp(import_wh))))
+
+    def recovers_daily(self):
+        """True while each day pays a part of the arrears."""
+        return self.arrears_mp > 0 and self.arrears_per_day_mp > 0
+
     def divide(self, kind, amount_mp, import_wh):
         """(to emergency credit taken, to arrears, to credit) of a ledger entry; their sum is
         `amount_mp`. kind: that of the entry; only a recharge pays the first two."""
@@ -101,6 +155,29 @@ class Account:
     def available_mp(self, balance_mp):
         """What can be consumed at a balance before credit is exhausted."""
         return balance_mp + self.emergency_mp
+
+    def due_mp(self, balance_mp):
+        """What a balance below zero is in payment mode credit: the amount due; else 0."""
+        return max(0, -balance_mp) if self.postpaid else 0
+
+    def debt_mp(self, balance_mp):
+        """All that is owed at a balance: arrears, emergency credit taken and what else is below
+        zero (DLMS account, aggregated debt)."""
+        return self.arrears_mp + max(0, -balance_mp)
+
+    def clearing_mp(self, balance_mp):
+        """The least recharge after which there is credit again, or in payment mode credit nothing
+        due any more; 0 if it is so (DLMS account, amount to clear)."""
+        taken_mp = min(self.emergency_mp, max(0, -balance_mp))
+        needed_mp = -balance_mp - taken_mp + (0 if self.postpaid else 1)
+        if needed_mp <= 0:
+            return 0
+        # Behind the emergency credit: all arrears are paid, or their share is taken of the whole.
+        rest_mp = needed_mp + self.arrears_mp
+        kept_percent = 100 - self.arrears_percent
+        if kept_percent:
+            rest_mp = min(rest_mp, (100 * needed_mp - 50) // kept_percent + 1)
+        return taken_mp + rest_mp
 
     def open_charge_mp(self, import_wh):
         """Charges of the open period at a register of `import_wh`."""

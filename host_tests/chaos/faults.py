@@ -283,6 +283,19 @@ FAULTS = {
 
 # --- operations ----------------------------------------------------------------------------------
 
+ORDERS = (
+    "arrears",
+    "adjustment",
+    "emergency",
+    "mode",
+    "settings",
+    "relay",
+    "clock",
+    "resend",
+    "key",
+    "link",
+)
+
 
 def recharge(run, rng):
     run.recharge(rng.choice(run.meters), rng.randint(1, 4_000_000))
@@ -306,23 +319,18 @@ def tariff(run, rng):
 
 def order(run, rng):
     meter = rng.choice(run.meters)
-    kinds = (
-        "arrears",
-        "adjustment",
-        "emergency",
-        "settings",
-        "relay",
-        "clock",
-        "resend",
-        "key",
-        "link",
-    )
-    kind = rng.choice(kinds)
+    kind = rng.choice(ORDERS)
     if kind == "arrears":
         members = {"amount_mp": rng.randint(1, 500_000), "share_percent": rng.randint(0, 60)}
+        if rng.random() < 0.2:
+            members["at_once"] = 1
     elif kind == "adjustment":
         entry, amount_mp = rng.choice((("refund", -1), ("adjustment", -1), ("adjustment", 1)))
         members = {"entry": entry, "amount_mp": amount_mp * rng.randint(1, 500_000)}
+    elif kind == "mode":
+        members = {"mode": rng.choice(("credit", "prepayment"))}
+        if members["mode"] == "prepayment":
+            members["share_percent"] = rng.randint(0, 60)
     elif kind == "emergency":
         members = {"limit_mp": rng.choice((0, rng.randint(1, 2_000_000)))}
     elif kind == "settings":

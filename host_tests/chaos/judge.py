@@ -166,7 +166,7 @@ def judge_ledger(meter, records):
 
     for record in records:
         kind = record["type"]
-        if "id" in record:
+        if "id" in record and record.get("counter", 1):  # 0: by nobody's order
             seen[record["id"]] += 1
         if kind == "credit" and record["kind"] == "recharge":
             # It pays emergency credit taken, then the arrears' share of the rest, then credit.
@@ -180,8 +180,18 @@ def judge_ledger(meter, records):
                 emergency_mp = 0
         elif kind == "credit":
             credits_mp += record["amount_mp"]
-        elif kind == "arrears":
+        elif kind == "recovery":
             arrears_mp += record["amount_mp"]
+            share_percent = record["share_percent"]
+            if record["at_once"]:
+                credits_mp -= arrears_mp
+                arrears_mp = 0
+        elif kind == "mode" and record["mode"] == "credit":
+            emergency_mp = 0
+        elif kind == "mode":
+            due_mp = max(0, -(credits_mp - closed_mp - (record["import_wh"] - start_wh) * price))
+            credits_mp += due_mp
+            arrears_mp += due_mp
             share_percent = record["share_percent"]
         elif kind == "emergency":
             emergency_mp = record["limit_mp"]

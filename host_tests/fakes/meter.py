@@ -61,6 +61,7 @@ class FakeMeter:
             "arrears",
             "adjustment",
             "emergency",
+            "mode",
             "key",
             "link",
             "clock",
@@ -365,11 +366,14 @@ class FakeMeter:
         elif order["kind"] == "settings":
             self.record("settings", document=order["document"], **common)
         elif order["kind"] == "arrears":
-            share = order["share_percent"]
-            self.record("arrears", amount_mp=order["amount_mp"], share_percent=share, **common)
+            self.record("recovery", at_once=order.get("at_once", 0), **_placed(order), **common)
         elif order["kind"] == "adjustment":
             amount_mp = order["amount_mp"]
             self.record("credit", kind=order["entry"], amount_mp=amount_mp, **common)
+        elif order["kind"] == "mode":
+            due_mp = max(0, -self.account.balance_mp(self.import_wh))
+            placed = _placed({**order, "amount_mp": due_mp})
+            self.record("mode", mode=order["mode"], **placed, **common)
         elif order["kind"] == "emergency":
             self.record("emergency", limit_mp=order["limit_mp"], **common)
         elif order["kind"] == "resync":
@@ -396,3 +400,12 @@ class FakeMeter:
         )
         self.answers[order["id"]] = answer
         return answer
+
+
+def _placed(order):
+    """The members of a record that places arrears."""
+    return {
+        "amount_mp": order["amount_mp"],
+        "share_percent": order.get("share_percent", 0),
+        "per_day_mp": order.get("per_day_mp", 0),
+    }

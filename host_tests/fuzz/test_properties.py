@@ -151,6 +151,7 @@ ORDERS = (
     {"kind": "arrears", "amount_mp": 5, "share_percent": 5},
     {"kind": "adjustment", "entry": "adjustment", "amount_mp": -5},
     {"kind": "emergency", "limit_mp": 5},
+    {"kind": "mode", "mode": "credit", "share_percent": 5, "per_day_mp": 5},
     {"kind": "key", "salt": "00" * 32},
     {"kind": "link", "sealed": "00" * 48},
     {"kind": "clock", "utc_s": 1_767_600_000},

@@ -172,7 +172,13 @@ def test_orders(bench, run, tmp_path, tariff_file):
         (("relay", "JH-0001", "disconnected", "--valid-h", "2"), "supply off: done"),
         (("relay", "JH-0001", "connected"), "supply on: done"),
         (("settings", "JH-0001", "grace_s=3600", "low_credit_mp=1"), "grace_s 3600"),
-        (("arrears", "JH-0001", "50", "--share", "20"), "arrears of 50.00 rupees, 20 %: done"),
+        (
+            ("arrears", "JH-0001", "50", "--share", "20", "--per-day", "1.50"),
+            "paid by 20 % of each recharge and 1.50 rupees a day: done",
+        ),
+        (("arrears", "JH-0001", "5", "--at-once"), "5.00 rupees, taken from the balance at once"),
+        (("mode", "JH-0001", "credit"), "payment mode postpaid: done"),
+        (("mode", "JH-0001", "prepayment", "--share", "40"), "payment mode prepaid: done"),
         (("emergency", "JH-0001", "20"), "emergency credit of 20.00 rupees: done"),
         (("tariff", "JH-0001", tariff_file), "tariff test-slabs version 1: done"),
         (("clock", "JH-0001"), "allow a large clock step: done"),
@@ -194,7 +200,7 @@ def test_orders(bench, run, tmp_path, tariff_file):
     assert meter.orders[0]["expires_utc_s"] == bench.clock.now_ms // 1000 + 7200
     code, text = run("order", "list", "JH-0001")
     assert code == 0
-    assert len(text.splitlines()) == 10
+    assert len(text.splitlines()) == 13
     assert text.startswith("2026-01-05 13:30:00 +05:30  o-")
     code, text = run("order", "settings", "JH-0001", "grace_s=x")
     assert (code, "grace_s=x: must be NAME=VALUE" in text) == (1, True)

@@ -13,14 +13,16 @@ KINDS = (
     ({"kind": "settings", "document": {"grace_s": 3600, "low_credit_mp": 1}}, "settings"),
     ({"kind": "relay", "state": "disconnected", "expires_utc_s": TOMORROW_S}, "order"),
     ({"kind": "relay", "state": "connected"}, "order"),
-    ({"kind": "arrears", "amount_mp": 5_000_000, "share_percent": 20}, "arrears"),
     ({"kind": "adjustment", "entry": "adjustment", "amount_mp": 700}, "credit"),
     ({"kind": "adjustment", "entry": "refund", "amount_mp": -700}, "credit"),
+    ({"kind": "arrears", "amount_mp": 5_000_000, "share_percent": 20}, "recovery"),
     ({"kind": "emergency", "limit_mp": 2_000_000}, "emergency"),
     ({"kind": "key"}, "order"),
     ({"kind": "link", "wifi": {"ssid": "new", "password": "a secret word"}}, "order"),
     ({"kind": "clock"}, "order"),
     ({"kind": "resend", "store": "0badcafe", "seq": 1}, "order"),
+    ({"kind": "mode", "mode": "credit"}, "mode"),
+    ({"kind": "mode", "mode": "prepayment", "share_percent": 30, "per_day_mp": 5}, "mode"),
 )
 
 
@@ -83,6 +85,10 @@ REFUSED = [
     ({"kind": "adjustment", "entry": "adjustment", "amount_mp": 0}, "amount_mp"),
     ({"kind": "adjustment", "entry": "adjustment", "amount_mp": -(10**10) - 1}, "amount_mp"),
     ({"kind": "adjustment", "entry": "refund", "amount_mp": 1}, "amount_mp"),
+    ({"kind": "arrears", "amount_mp": 1, "share_percent": 1, "per_day_mp": -1}, "per_day_mp"),
+    ({"kind": "arrears", "amount_mp": 1, "share_percent": 1, "at_once": 2}, "at_once"),
+    ({"kind": "mode", "mode": "postpaid"}, "mode"),
+    ({"kind": "mode", "mode": "prepayment", "share_percent": 101}, "share_percent"),
     ({"kind": "emergency", "limit_mp": -1}, "limit_mp"),
     ({"kind": "link"}, "link"),
     ({"kind": "link", "wifi": {"ssid": "", "password": ""}}, "wifi.ssid"),

@@ -9,6 +9,7 @@ from firmware.core import events
 from firmware.core.records import (
     CAUSES,
     CREDIT_KINDS,
+    MODES,
     PROFILES,
     REASONS,
     RECORDS,
@@ -84,6 +85,7 @@ def test_every_word_of_the_wire_has_words():
     assert set(words.CAUSES) == set(CAUSES)
     assert set(REASONS) <= set(words.REASONS)
     assert set(words.RESULTS) == set(RESULTS)
+    assert set(words.MODES) == set(MODES)
     base = {"balance_mp": 1, "amount_mp": 1, "reason": "credit", "firmware": "x"}
     for kind in CREDIT_KINDS:
         assert words.describe({**base, "type": "credit", "kind": kind})
@@ -107,6 +109,9 @@ def test_every_word_of_the_wire_has_words():
         if kind not in (*PROFILES, "event", "boot", "credit", "relay"):
             record = {name: {} if form == "json" else 1 for name, form in members(kind)}
             assert words.describe({**record, "type": kind}), kind
+    for mode in MODES:
+        members_of = {"type": "mode", "mode": mode, "share_percent": 1, "per_day_mp": 1}
+        assert words.describe({**base, **members_of})
     assert words.describe({"type": "event", "code": 64000, "detail": 7}) == "event 64000 (7)"
     for kind in PROFILES:
         assert words.describe({"type": kind}) == ""

@@ -27,6 +27,8 @@ class MeterMachine(BenchMachine):
         self.credits_mp = opening * RUPEE_MP
         self.paid_mp = opening * RUPEE_MP
         self.arrears_mp = self.share = self.limit_mp = 0
+        self.postpaid = False
+        self.hold_utc_s = None  # no credit cut before; 0: not before the time was known
         self.off = False
         self.settings = {}
         self.keys = [self.bench.config.key]
@@ -41,6 +43,8 @@ class MeterMachine(BenchMachine):
         for _ in range(hours):
             was_closed = contact.closed
             self.bench.run(HOUR_S, power_w, step_s=60)
+            if self.hold_utc_s == 0 and self.time_known:
+                self.hold_utc_s = self.bench.utc_s - HOUR_S + 7 * 86400
             if was_closed and not contact.closed:
                 self.judge_cut()
 
@@ -51,6 +55,8 @@ class MeterMachine(BenchMachine):
         minute = (cut["utc_s"] + 19800) % 86400 // 60
         assert 600 <= minute < 780
         assert cut["balance_mp"] <= -self.limit_mp
+        assert not self.postpaid
+        assert self.hold_utc_s is None or cut["utc_s"] >= self.hold_utc_s > 0
         begun = self.bench.records("event", 1002)[-1]
         ended = self.bench.records("event", 1004)
         assert not ended or ended[-1]["seq"] < begun["seq"]
@@ -95,10 +101,40 @@ class MeterMachine(BenchMachine):
         self.arrears_mp += rupees * RUPEE_MP
         self.share = share
 
+    @rule(rupees=st.integers(1, 100))
+    def take_arrears_at_once(self, rupees):
+        amount_mp = rupees * RUPEE_MP
+        answer = self.order("arrears", amount_mp=amount_mp, share_percent=0, at_once=1)
+        assert answer["result"] == "accepted"
+        self.credits_mp -= self.arrears_mp + amount_mp
+        self.arrears_mp = self.share = 0
+        assert answer["balance_mp"] == self.balance_mp()
+
+    @rule(postpaid=st.booleans(), share=st.integers(0, 100))
+    def switch_the_payment_mode(self, postpaid, share):
+        mode = "credit" if postpaid else "prepayment"
+        answer = self.order("mode", mode=mode, share_percent=share)
+        assert answer["result"] == "accepted"
+        if postpaid and not self.postpaid:
+            self.limit_mp = 0
+            self.hold_utc_s = None
+        elif self.postpaid and not postpaid:
+            due_mp = max(0, -self.balance_mp())
+            self.credits_mp += due_mp
+            self.paid_mp += due_mp  # it is owed as arrears instead
+            self.arrears_mp += due_mp
+            self.share = share
+            self.hold_utc_s = self.bench.utc_s + 7 * 86400 if self.time_known else 0
+        self.postpaid = postpaid
+        assert answer["balance_mp"] == self.balance_mp()
+
     @rule(rupees=st.integers(0, 100))
     def grant_emergency_credit(self, rupees):
-        assert self.order("emergency", limit_mp=rupees * RUPEE_MP)["result"] == "accepted"
-        self.limit_mp = rupees * RUPEE_MP
+        refused = self.postpaid and rupees
+        answer = self.order("emergency", limit_mp=rupees * RUPEE_MP)
+        assert answer["result"] == ("range" if refused else "accepted")
+        if not refused:
+            self.limit_mp = rupees * RUPEE_MP
 
     @rule(off=st.booleans())
     def switch(self, off):
@@ -193,11 +229,13 @@ class MeterMachine(BenchMachine):
         assert self.balance_mp() <= self.paid_mp - meter.energy.import_wh * PRICE_MP_PER_WH
         live = meter.live()
         assert (live["arrears_mp"], live["emergency_limit_mp"]) == (self.arrears_mp, self.limit_mp)
+        due_mp = max(0, -self.balance_mp()) if self.postpaid else 0
+        assert (live["mode"] == "credit", live["due_mp"]) == (self.postpaid, due_mp)
 
     @invariant()
     def money_keeps_the_supply_unless_the_utility_has_disconnected(self):
         assert not (self.off and self.bench.contact.closed)
-        if self.balance_mp() > -self.limit_mp and not self.off:
+        if (self.postpaid or self.balance_mp() > -self.limit_mp) and not self.off:
             assert self.bench.contact.closed
 
     @invariant()

@@ -175,6 +175,8 @@ WRONG = [
     ("arrears", {"amount_mp": 0, "share_percent": 5}, "range", "amount_mp"),
     ("arrears", {"amount_mp": 5, "share_percent": 101}, "range", "share_percent"),
     ("arrears", {"amount_mp": 5}, "range", "share_percent"),
+    ("arrears", {"amount_mp": 5, "share_percent": 5, "at_once": 2}, "range", "at_once"),
+    ("mode", {"mode": "postpaid"}, "range", "mode"),
     ("emergency", {"limit_mp": -1}, "range", "limit_mp"),
     ("emergency", {"limit_mp": 10**10 + 1}, "range", "limit_mp"),
     ("clock", {"utc_s": 5}, "range", "utc_s"),
@@ -214,7 +216,9 @@ RIGHT = [
     ("arrears", {"amount_mp": 5, "share_percent": 5}),
     ("adjustment", {"entry": "adjustment", "amount_mp": -5}),
     ("adjustment", {"entry": "refund", "amount_mp": -5}),
+    ("arrears", {"amount_mp": 5, "share_percent": 0, "at_once": 1}),
     ("emergency", {"limit_mp": 5}),
+    ("mode", {"mode": "credit"}),
     ("clock", {"utc_s": 1767600000}),
 ]
 

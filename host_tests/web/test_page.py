@@ -109,7 +109,7 @@ def test_a_browser_shows_orders_service_and_alarms(bench, browse):  # noqa: F811
     for words in (
         "Orders",
         "supply on done",
-        "arrears of 50.00 rupees, 20 % done",
+        "arrears of 50.00 rupees, paid by 20 % of each recharge done",
         "ledger lost, needs a resync",
         "bijli meter resync JH-0001",
         "Arrears ₹ 50.00",

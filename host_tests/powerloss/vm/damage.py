@@ -172,7 +172,8 @@ def same_or_told(session, before, nvs, formatted):
     check(wh <= before.true_wh, "register above the truth", wh, before.true_wh)
     check(wh >= nvs.get("wh", 0), "register below its floor", wh, nvs.get("wh"))
     if lost:
-        check(meter.balance_mp() <= before.paid_mp, "more credit than was paid")
+        most_mp = before.paid_mp + before.owed_mp
+        check(meter.balance_mp() <= most_mp, "more credit than was paid")
         check(session.truth.contact or meter.ordered_off, "supply is off without a ledger")
     else:
         check(not formatted or new_meter, "a formatted flash is no ledger")

@@ -69,6 +69,7 @@ class Truth:
         self.answers = {}  # order id -> answer; without one it is under way
         self.undecided = {}  # order id -> answer after which the order may come again
         self.paid_mp = 0  # by orders that were sent, and the opening balance
+        self.owed_mp = 0  # dues that became arrears: the balance rose by them
         self.counter = 0  # highest that was answered
         self.shown_wh = 0  # `import_wh` of a live message
         self.true_wh = 0  # the register in memory, never above what was consumed
@@ -110,13 +111,19 @@ class Truth:
         self.first_seq = first_seq
         self.store_id = store_id
         self.records.append(wire)
-        self.account.apply(wire)
+        self.apply(wire)
         if wire["type"] == "resync":
             self.lost = False
         if wire["type"] in ("event", "relay", "settings"):
             self.grace_s = None  # it may have begun anew: the next sample tells
         if wire["type"] == "credit" and wire["kind"] == "opening":
             self.paid_mp += wire["amount_mp"]
+
+    def apply(self, wire):
+        """Takes a record into the account."""
+        self.account.apply(wire)
+        if wire["type"] == "mode" and wire["mode"] == "prepayment":
+            self.owed_mp += wire["amount_mp"]
 
     def _failed(self):
         self.begun = None
