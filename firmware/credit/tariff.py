@@ -13,8 +13,8 @@ SLABS_MAX = const(24)
 BANDS_MAX = const(12)
 WINDOWS_MAX = const(8)
 ZONES_MAX = const(4)  # with "normal"
-LIMIT_MAX_KWH = const(1000000)
-LIMIT_MAX_KW = const(1000000)
+LIMIT_MAX = const(1000000)  # kWh or kW
+WH_PER_KWH = const(1000)
 RATE_MAX_MP_PER_KWH = const(100000000)
 FIXED_MAX_MP = 10000000000
 PERCENT_MIN_X1000 = const(-100000)
@@ -22,6 +22,16 @@ PERCENT_MAX_X1000 = const(1000000)
 DAY_MIN = const(1440)
 NORMAL = "normal"
 
+_SHAPES = (
+    "telescopic",
+    "whole",
+    "by_total",
+    "per_kwh",
+    "free",
+    "percent",
+    "time_of_day",
+    "fixed",
+)
 KINDS = ("energy", "free", "subsidy", "rebate", "surcharge", "time_of_day", "duty", "fixed")
 
 # Forms of a line: all shapes that price units are classes of slabs.
@@ -58,7 +68,7 @@ class Tariff:
     """
 
     def __init__(self, document):
-        # A long document takes three times as much heap as its text.
+        # The largest takes 4.4 kB of heap as a dict, 2.7 kB as text.
         self._json = json.dumps(document, separators=(",", ":"))
         self.id = document["id"]
         self.version = document["version"]
@@ -83,260 +93,266 @@ def parse(document):
 
     Raises TariffError, which names the line and field and the allowed range.
     """
+    # Where in the document we are. It is put into words for an error only: words would be most of
+    # what a good document allocates, and leave the heap in pieces.
+    at = []
     if not isinstance(document, dict):
-        raise TariffError("document", "must be an object")
+        raise _refusal(at, "document", "must be an object")
     name = document.get("id")
     if (
         not isinstance(name, str)
         or not 1 <= len(name) <= 24
         or not all("!" <= c <= "~" for c in name)
     ):
-        raise TariffError("id", "must be 1 to 24 printable ASCII characters without spaces")
-    _integer(document.get("version"), "version", 1, 65535)
+        raise _refusal(at, "id", "must be 1 to 24 printable ASCII characters without spaces")
+    _integer(at, document, "version", 1, 65535)
     if document.get("currency") != "INR":
-        raise TariffError("currency", "must be INR")
-    _integer(document.get("effective_from_utc_s"), "effective_from_utc_s", 0, 0xFFFFFFFF)
+        raise _refusal(at, "currency", "must be INR")
+    _integer(at, document, "effective_from_utc_s", 0, 0xFFFFFFFF)
     tariff = Tariff(document)
-    tariff.period_start_day = _integer(
-        document.get("period_start_day", 1), "period_start_day", 1, 28
-    )
-    on_change = _word(document.get("on_change", "carry_on"), "on_change", ("carry_on", "pro_rata"))
-    tariff.pro_rata = on_change == "pro_rata"
+    if "period_start_day" in document:
+        tariff.period_start_day = _integer(at, document, "period_start_day", 1, 28)
+    if "on_change" in document:
+        on_change = _word(at, document, "on_change", ("carry_on", "pro_rata"))
+        tariff.pro_rata = on_change == "pro_rata"
     if "full_supply_min" in document:
-        tariff.full_supply_min = _integer(
-            document["full_supply_min"], "full_supply_min", 1, DAY_MIN
-        )
+        tariff.full_supply_min = _integer(at, document, "full_supply_min", 1, DAY_MIN)
     if "zones" in document:
-        _take_zones(tariff, document["zones"])
-    _take_lines(tariff, document.get("lines"))
+        _take_zones(at, tariff, document)
+    _take_lines(at, tariff, document)
     return tariff
 
 
-def _integer(value, field, low, high):
+def _refusal(at, member, why):
+    """The TariffError of a member of where we are; "": of that itself."""
+    field = ""
+    for part in at + [member]:
+        if isinstance(part, int):
+            field += "[%d]" % part
+        elif part:
+            field += "." + part if field else part
+    return TariffError(field, why)
+
+
+def _integer(at, values, member, low, high):
+    value = values.get(member)
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise TariffError(field, "must be an integer from %d to %d" % (low, high))
+        raise _refusal(at, member, "must be an integer from %d to %d" % (low, high))
     return value
 
 
-def _word(value, field, words):
+def _word(at, values, member, words):
+    value = values.get(member)
     if value not in words:
-        raise TariffError(field, "must be one of " + ", ".join(words))
+        raise _refusal(at, member, "must be one of " + ", ".join(words))
     return value
 
 
-def _flag(value, field):
-    if not isinstance(value, bool):
-        raise TariffError(field, "must be true or false")
-    return value
-
-
-def _name(value, field):
+def _name(at, values):
+    name = values.get("name")
     if (
-        not isinstance(value, str)
-        or not 1 <= len(value) <= 24
-        or not all(" " <= c <= "~" for c in value)
+        not isinstance(name, str)
+        or not 1 <= len(name) <= 24
+        or not all(" " <= c <= "~" for c in name)
     ):
-        raise TariffError(field, "must be 1 to 24 printable ASCII characters")
-    return value
+        raise _refusal(at, "name", "must be 1 to 24 printable ASCII characters")
+    return name
 
 
-def _object(value, field):
-    if not isinstance(value, dict):
-        raise TariffError(field, "must be an object")
-    return value
-
-
-def _list(value, field, longest, of_what):
+def _list(at, values, member, longest):
+    value = values.get(member)
     if not isinstance(value, list) or not 1 <= len(value) <= longest:
-        raise TariffError(field, "must be a list of 1 to %d %s" % (longest, of_what))
+        raise _refusal(at, member, "must be a list of 1 to %d" % longest)
     return value
 
 
-def _take_zones(tariff, windows):
+def _each(at, values, member, longest):
+    """Each object of the list `member`; meanwhile we are there."""
+    entries = _list(at, values, member, longest)
+    at.append(member)
+    at.append(0)
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise _refusal(at, "", "must be an object")
+        yield entry
+        at[-1] += 1
+    at.pop()
+    at.pop()
+
+
+def _steps(at, values, member, longest, limit, unit):
+    """(limit in `unit` or None, entry) of each object of a list whose limits grow."""
+    above = 0
+    for entry in _each(at, values, member, longest):
+        if at[-1] < len(values[member]) - 1:
+            above = _integer(at, entry, limit, above + 1, LIMIT_MAX)
+            yield above * unit, entry
+        elif limit not in entry or entry[limit] is not None:
+            raise _refusal(at, limit, "must be null in the last one")
+        else:
+            yield None, entry
+
+
+def _take_zones(at, tariff, document):
     names = [NORMAL]
     zones = []
-    for number, window in enumerate(_list(windows, "zones", WINDOWS_MAX, "windows")):
-        here = "zones[%d]" % number
-        _object(window, here)
-        name = _name(window.get("name"), here + ".name")
+    for window in _each(at, document, "zones", WINDOWS_MAX):
+        name = _name(at, window)
         if name == NORMAL:
-            raise TariffError(here + ".name", "must not be normal: that is every other minute")
-        from_min = _integer(window.get("from_min"), here + ".from_min", 0, DAY_MIN - 1)
-        to_min = _integer(window.get("to_min"), here + ".to_min", from_min + 1, DAY_MIN)
+            raise _refusal(at, "name", "must not be normal: that is every other minute")
+        from_min = _integer(at, window, "from_min", 0, DAY_MIN - 1)
+        to_min = _integer(at, window, "to_min", from_min + 1, DAY_MIN)
         for other, (_zone, first_min, end_min) in enumerate(zones):
             if from_min < end_min and first_min < to_min:
-                raise TariffError(here + ".from_min", "must not overlap zones[%d]" % other)
+                raise _refusal(at, "from_min", "must not overlap zones[%d]" % other)
         if name not in names:
             if len(names) == ZONES_MAX:
-                raise TariffError(here + ".name", "must be one of " + ", ".join(names[1:]))
+                raise _refusal(at, "name", "must be one of " + ", ".join(names[1:]))
             names.append(name)
         zones.append((names.index(name), from_min, to_min))
     tariff.zones = tuple(zones)
     tariff.zone_names = tuple(names)
 
 
-def _take_lines(tariff, lines):
-    slab_count = 0
-    for number, line in enumerate(_list(lines, "lines", LINES_MAX, "lines")):
-        here = "lines[%d]" % number
-        _object(line, here)
-        shape = line.get("shape")
+def _take_lines(at, tariff, document):
+    lines = []
+    fixed = []
+    slabs_left = SLABS_MAX
+    for line in _each(at, document, "lines", LINES_MAX):
         # A meter of 0.1.0 knew one line only, and asked it for no name.
-        name = _name(line.get("name", "energy" if len(lines) == 1 else None), here + ".name")
-        for other in tariff.lines:
+        name = "energy"
+        if "name" in line or len(document["lines"]) > 1:
+            name = _name(at, line)
+        for other in lines:
             if name == other[0]:
-                raise TariffError(here + ".name", "must not be that of an earlier line")
-        kind = None
-        if "kind" in line:
-            kind = _word(line["kind"], here + ".kind", KINDS)
+                raise _refusal(at, "name", "must not be that of an earlier line")
+        kind = _word(at, line, "kind", KINDS) if "kind" in line else None
+        shape = _word(at, line, "shape", _SHAPES)
+        of = 0
         if shape in ("telescopic", "whole", "by_total"):
+            form = ENERGY
             kind = kind or "energy"
-            taken = (name, kind, ENERGY, 0, _classes(line, shape, here, kind))
-            slab_count += sum([len(slabs) for _limit, slabs in taken[4]])
-            if slab_count > SLABS_MAX:
-                member = ".classes" if shape == "by_total" else ".slabs"
-                why = "must be at most %d slabs with those of the earlier lines" % SLABS_MAX
-                raise TariffError(here + member, why)
+            terms = _classes(at, line, shape, kind)
+            for _limit, slabs in terms:
+                slabs_left -= len(slabs)
+            if slabs_left < 0:
+                member = "classes" if shape == "by_total" else "slabs"
+                raise _refusal(at, member, "must leave at most %d slabs in all lines" % SLABS_MAX)
         elif shape == "per_kwh":
-            rate = _rate(line, here, kind)
+            form = ENERGY
+            rate = _rate(at, line, kind)
             kind = kind or ("rebate" if rate < 0 else "surcharge")
-            taken = (name, kind, ENERGY, 0, ((None, ((None, rate),)),))
+            terms = ((None, ((None, rate),)),)
         elif shape == "free":
-            wh = _integer(line.get("kwh"), here + ".kwh", 1, LIMIT_MAX_KWH) * 1000
-            taken = (name, kind or "free", FREE, _of(tariff, line, here, FREE), wh)
+            form = FREE
+            terms = _integer(at, line, "kwh", 1, LIMIT_MAX) * WH_PER_KWH
+            of = _of(at, lines, line, FREE)
         elif shape == "percent":
-            field = here + ".percent_x1000"
-            percent = _percent(line.get("percent_x1000"), field)
-            kind = kind or ("rebate" if percent < 0 else "surcharge")
-            taken = (name, kind, PERCENT, _of(tariff, line, here, PERCENT), percent)
+            form = PERCENT
+            terms = _integer(at, line, "percent_x1000", PERCENT_MIN_X1000, PERCENT_MAX_X1000)
+            kind = kind or ("rebate" if terms < 0 else "surcharge")
+            of = _of(at, lines, line, PERCENT)
         elif shape == "time_of_day":
-            percents = _time_of_day(tariff, line, here)
-            of = _of(tariff, line, here, TIME_OF_DAY)
-            taken = (name, kind or "time_of_day", TIME_OF_DAY, of, percents)
-        elif shape == "fixed":
-            taken = (name, kind or "fixed", FIXED, 0, len(tariff.fixed))
-            tariff.fixed += (_fixed(tariff, line, number, here),)
+            form = TIME_OF_DAY
+            terms = _percents(at, tariff, lines, line)
+            of = _of(at, lines, line, TIME_OF_DAY)
         else:
-            raise TariffError(
-                here + ".shape",
-                "must be one of telescopic, whole, by_total, per_kwh, free, percent, time_of_day, "
-                "fixed",
-            )
-        tariff.lines += (taken,)
+            form = FIXED
+            terms = len(fixed)
+            fixed.append(_fixed(at, tariff, line))
+        lines.append((name, kind or shape, form, of, terms))
+    tariff.lines = tuple(lines)
+    tariff.fixed = tuple(fixed)
 
 
-def _steps(entries, where, member, longest, of_what):
-    """(place, entry, its limit or None) of each entry of a list whose limits grow."""
-    _list(entries, where, longest, of_what)
-    below = 0
-    for number, entry in enumerate(entries):
-        here = "%s[%d]" % (where, number)
-        _object(entry, here)
-        limit = entry.get(member)
-        if number < len(entries) - 1:
-            below = _integer(limit, here + "." + member, below + 1, LIMIT_MAX_KWH)
-        elif member not in entry or limit is not None:
-            raise TariffError(here + "." + member, "must be null in the last of " + of_what)
-        yield here, entry, limit
-
-
-def _in_wh(limit_kwh):
-    return None if limit_kwh is None else limit_kwh * 1000
-
-
-def _rate(entry, here, kind):
+def _rate(at, entry, kind):
     low = 0 if kind == "energy" else -RATE_MAX_MP_PER_KWH
-    field = here + ".rate_mp_per_kwh"
-    return _integer(entry.get("rate_mp_per_kwh"), field, low, RATE_MAX_MP_PER_KWH)
+    return _integer(at, entry, "rate_mp_per_kwh", low, RATE_MAX_MP_PER_KWH)
 
 
-def _slabs(entries, where, kind):
+def _slabs(at, values, kind):
     slabs = []
-    for here, entry, limit in _steps(entries, where, "up_to_kwh", SLABS_MAX, "slabs"):
-        slabs.append((_in_wh(limit), _rate(entry, here, kind)))
+    for limit_wh, slab in _steps(at, values, "slabs", SLABS_MAX, "up_to_kwh", WH_PER_KWH):
+        slabs.append((limit_wh, _rate(at, slab, kind)))
     return tuple(slabs)
 
 
-def _classes(line, shape, here, kind):
+def _classes(at, line, shape, kind):
     if shape == "telescopic":
-        return ((None, _slabs(line.get("slabs"), here + ".slabs", kind)),)
+        return ((None, _slabs(at, line, kind)),)
     classes = []
     if shape == "whole":
-        for limit_wh, rate in _slabs(line.get("slabs"), here + ".slabs", kind):
+        for limit_wh, rate in _slabs(at, line, kind):
             classes.append((limit_wh, ((None, rate),)))
-        return tuple(classes)
-    for place, entry, limit in _steps(
-        line.get("classes"), here + ".classes", "up_to_kwh", SLABS_MAX, "classes"
-    ):
-        classes.append((_in_wh(limit), _slabs(entry.get("slabs"), place + ".slabs", kind)))
+    else:
+        for limit_wh, entry in _steps(at, line, "classes", SLABS_MAX, "up_to_kwh", WH_PER_KWH):
+            classes.append((limit_wh, _slabs(at, entry, kind)))
     return tuple(classes)
 
 
-def _of(tariff, line, here, form):
-    """The lines that a line is made from, as bits."""
-    field = here + ".of"
+def _of(at, lines, line, form):
+    """The earlier lines that a line is made from, as bits."""
     fit = 0
-    for number, other in enumerate(tariff.lines):
+    for number, other in enumerate(lines):
         fits = form == PERCENT or other[2] == ENERGY
         if form == TIME_OF_DAY:
             # A fixed charge divided by little energy would have no highest price by kWh.
             fits = other[2] != FIXED and other[3] & ~fit == 0
         fit |= fits << number
-    names = [tariff.lines[number][0] for number in range(len(tariff.lines)) if fit >> number & 1]
-    if not names:
-        raise TariffError(field, "there is no earlier line that it could be made from")
-    if form == FREE and "of" not in line:
+    if form == FREE and fit and "of" not in line:
         return fit
+    names = [other[0] for number, other in enumerate(lines) if fit >> number & 1]
+    if not names:
+        raise _refusal(at, "of", "there is no earlier line that it could be made from")
     mask = 0
-    for number, name in enumerate(_list(line.get("of"), field, LINES_MAX, "lines")):
-        place = "%s[%d]" % (field, number)
-        _word(name, place, names)
-        for other, earlier in enumerate(tariff.lines):
-            if earlier[0] == name:
-                if mask >> other & 1:
-                    raise TariffError(place, "must not be named twice")
-                mask |= 1 << other
+    for place, name in enumerate(_list(at, line, "of", LINES_MAX)):
+        if name not in names:
+            raise _refusal(at, "of[%d]" % place, "must be one of " + ", ".join(names))
+        for number, other in enumerate(lines):
+            if other[0] == name:
+                if mask >> number & 1:
+                    raise _refusal(at, "of[%d]" % place, "must not be named twice")
+                mask |= 1 << number
     return mask
 
 
-def _percent(value, field):
-    return _integer(value, field, PERCENT_MIN_X1000, PERCENT_MAX_X1000)
-
-
-def _time_of_day(tariff, line, here):
+def _percents(at, tariff, lines, line):
+    """The percentages of a time of day line by zone."""
     if not tariff.zones:
-        raise TariffError(here + ".shape", "must not be time_of_day in a tariff without zones")
-    for other in tariff.lines:
+        raise _refusal(at, "shape", "must not be time_of_day in a tariff without zones")
+    for other in lines:
         if other[2] == TIME_OF_DAY:
-            raise TariffError(here + ".shape", "must not be time_of_day a second time")
-    field = here + ".percent_x1000"
-    members = _object(line.get("percent_x1000"), field)
+            raise _refusal(at, "shape", "must not be time_of_day a second time")
+    members = line.get("percent_x1000")
+    if not isinstance(members, dict):
+        raise _refusal(at, "percent_x1000", "must be an object")
     percents = [0] * len(tariff.zone_names)
+    at.append("percent_x1000")
     for name in members:
-        place = field + "." + name
-        zone = tariff.zone_names.index(_word(name, place, tariff.zone_names))
-        percents[zone] = _percent(members[name], place)
+        if name not in tariff.zone_names:
+            raise _refusal(at, name, "must be named as one of " + ", ".join(tariff.zone_names))
+        percent = _integer(at, members, name, PERCENT_MIN_X1000, PERCENT_MAX_X1000)
+        percents[tariff.zone_names.index(name)] = percent
+    at.pop()
     return tuple(percents)
 
 
-def _fixed(tariff, line, number, here):
-    per = _word(line.get("per"), here + ".per", ("connection", "kw", "band"))
-    bands = []
+def _fixed(at, tariff, line):
+    per = _word(at, line, "per", ("connection", "kw", "band"))
     if per == "band":
-        for place, entry, limit in _steps(
-            line.get("bands"), here + ".bands", "up_to_kw", BANDS_MAX, "bands"
-        ):
-            bands.append((limit, _monthly(entry, place)))
+        bands = []
+        for limit_kw, band in _steps(at, line, "bands", BANDS_MAX, "up_to_kw", 1):
+            bands.append((limit_kw, _integer(at, band, "rate_mp", 0, FIXED_MAX_MP)))
+        bands = tuple(bands)
     else:
-        bands.append((None, _monthly(line, here)))
-    collect = _word(line.get("collect"), here + ".collect", ("daily", "monthly", "first_recharge"))
-    by_supply = _flag(line.get("by_supply", False), here + ".by_supply")
+        bands = ((None, _integer(at, line, "rate_mp", 0, FIXED_MAX_MP)),)
+    collect = _word(at, line, "collect", ("daily", "monthly", "first_recharge"))
+    by_supply = line.get("by_supply", False)
+    if not isinstance(by_supply, bool):
+        raise _refusal(at, "by_supply", "must be true or false")
     if by_supply and collect != "daily":
-        raise TariffError(here + ".by_supply", "must be false unless collect is daily")
+        raise _refusal(at, "by_supply", "must be false unless collect is daily")
     if by_supply and not tariff.full_supply_min:
-        raise TariffError("full_supply_min", "must be an integer from 1 to 1440 for " + here)
-    return number, per, tuple(bands), collect, by_supply
-
-
-def _monthly(entry, here):
-    return _integer(entry.get("rate_mp"), here + ".rate_mp", 0, FIXED_MAX_MP)
+        why = "must be an integer from 1 to 1440 for lines[%d]" % at[1]
+        raise TariffError("full_supply_min", why)
+    return at[1], per, bands, collect, by_supply
