@@ -10,7 +10,7 @@ from firmware.core.records import LEDGER_LOST, MODES
 from firmware.core.settings import check_settings
 from firmware.core.wallclock import PLAUSIBLE_UTC_S
 from firmware.credit import tariff as tariffs
-from firmware.credit.account import Account
+from firmware.credit.usage import Usage
 from firmware.link import codec
 
 # Members of a resync, as config.rows reads them: name, 1 if it is needed, lowest, highest.
@@ -27,6 +27,20 @@ arrears_day 0 0 65535
 postpaid 0 0 1
 last_recharge_mp 0 0 10000000000
 emergency_mp 0 0 1000000000000000"""
+
+# Members of its `usage`; all are needed.
+_USAGE = """\
+at_wh 1 0 2147483647
+zone 1 0 3
+base_wh 1 0 2147483647
+period_day 1 0 65535
+days 1 0 31
+share_days 1 0 31
+first_day 1 0 65535
+day 1 0 65535
+load_w 1 0 4294967295
+recharged 1 0 1
+whole 1 0 1"""
 
 
 def decide(meter, order):
@@ -62,14 +76,15 @@ def _tariff(meter, order):
     tariff = tariffs.parse(codec.check_document(order.get("document")))
     refusal = _refusal(meter, order)
     in_force = meter.account.tariff  # None while a new meter's flash refuses
-    if in_force and tariff.document == in_force.document:
+    if in_force and tariff.document in (in_force.document, meter.account.passive):
         return "accepted", False
     if refusal:
         return refusal, False
     utc_s = meter.clock.utc_s()
-    if utc_s is not None and tariff.effective_from_utc_s > utc_s:
-        raise tariffs.TariffError("effective_from_utc_s", "must not be in the future")
-    meter.append("tariff", {"document": tariff.document})
+    if tariff.effective_from_utc_s > (meter.last_utc_s if utc_s is None else utc_s):
+        meter.append("passive", {"document": tariff.document})
+    else:
+        meter.billing.change_tariff(tariff.document)
     return "accepted", False
 
 
@@ -97,21 +112,15 @@ def _relay(meter, order):
 
 
 def _arrears(meter, order):
-    account = meter.account
     amount_mp = codec.integer(order, "amount_mp", 1, codec.AMOUNT_MAX_MP)
     percent = codec.integer(order, "share_percent", 0, 100)
-    at_once = _or_0(order, "at_once", 1)
-    balance_mp = meter.balance_mp()
-    if at_once:
-        balance_mp -= account.arrears_mp + amount_mp
     meter.orders.append(
         "recovery",
         order,
         amount_mp=amount_mp,
         share_percent=percent,
         per_day_mp=_or_0(order, "per_day_mp", codec.AMOUNT_MAX_MP),
-        at_once=at_once,
-        balance_mp=balance_mp,
+        at_once=_or_0(order, "at_once", 1),
     )
     return "accepted", True
 
@@ -129,16 +138,13 @@ def _mode(meter, order):
     per_day_mp = _or_0(order, "per_day_mp", codec.AMOUNT_MAX_MP)
     if (mode == "credit") == meter.account.postpaid:
         return "accepted", False
-    balance_mp = meter.balance_mp()
-    due_mp = max(0, -balance_mp)
     meter.orders.append(
         "mode",
         order,
         mode=mode,
-        amount_mp=due_mp,
+        amount_mp=max(0, -meter.balance_mp()),
         share_percent=percent,
         per_day_mp=per_day_mp,
-        balance_mp=balance_mp if mode == "credit" else balance_mp + due_mp,
     )
     return "accepted", True
 
@@ -186,11 +192,8 @@ def _resync(meter, order):
     if meter.service != LEDGER_LOST:
         raise codec.CodecError("kind", "must not be resync: no ledger record is missing")
     document = _check_resync(order.get("document"))
-    account = Account()
-    account.restore(document)
     wh = max(meter.energy.import_wh, document["import_wh"])
-    balance_mp = account.balance_mp(wh)
-    meter.orders.append("resync", order, document=document, import_wh=wh, balance_mp=balance_mp)
+    meter.orders.append("resync", order, document=document, import_wh=wh)
     meter.resynced()
     return "accepted", True
 
@@ -199,17 +202,45 @@ def _check_resync(document):
     """Returns the document of a resync, SPEC section 2.6; CodecError or TariffError otherwise."""
     if not isinstance(document, dict):
         raise codec.CodecError("document", "must be an object")
-    names = ["tariff"]
-    for name, needed, low, high in rows((_TOTALS,)):
-        names.append(name)
-        if needed or name in document:
-            codec.integer(document, name, low, high)
+    names = _check_numbers(document, _TOTALS) + ["tariff", "passive", "usage"]
     codec.integer(document, "period_start_wh", 0, document["import_wh"])
     for name in document:
         if name not in names:
             raise codec.CodecError(name, "is not a member of a resync")
-    tariffs.parse(codec.check_document(document.get("tariff")))
+    tariff = tariffs.parse(codec.check_document(document.get("tariff")))
+    if document.get("passive") is not None:
+        tariffs.parse(codec.check_document(document["passive"]))
+    if document.get("usage") is not None:
+        _check_usage(document, tariff)
     return document
+
+
+def _check_numbers(document, table):
+    """The names of a table's members; CodecError if one is missing or outside its range."""
+    names = []
+    for name, needed, low, high in rows((table,)):
+        names.append(name)
+        if needed or name in document:
+            codec.integer(document, name, low, high)
+    return names
+
+
+def _check_usage(document, tariff):
+    usage = document["usage"]
+    if not isinstance(usage, dict):
+        raise codec.CodecError("usage", "must be an object")
+    _check_numbers(usage, _USAGE)
+    blank = Usage(tariff, 0)
+    for name, length in (("zone_wh", len(blank.zone_wh)), ("fixed", len(blank.fixed))):
+        values = usage.get(name)
+        if not isinstance(values, list) or len(values) != length:
+            raise codec.CodecError(name, "must be a list of %d integers" % length)
+        for value in values:
+            codec.integer({name: value}, name, 0, 100000000000000000)
+    codec.integer(usage, "at_wh", document["period_start_wh"], document["import_wh"])
+    codec.integer(usage, "zone", 0, len(blank.zone_wh) - 1)
+    if sum(usage["zone_wh"]) != usage["at_wh"] - document["period_start_wh"]:
+        raise codec.CodecError("zone_wh", "must add up to at_wh less period_start_wh")
 
 
 def _resend(meter, order):

@@ -15,7 +15,7 @@ from firmware.billing import Billing
 from firmware.console import lines, text
 from firmware.core import events
 from firmware.core.drift import STEP_MS
-from firmware.core.records import LEDGER_LOST
+from firmware.core.records import LEDGER, LEDGER_LOST
 from firmware.core.shim import const
 from firmware.core.wallclock import PLAUSIBLE_UTC_S
 from firmware.credentials import Credentials
@@ -144,6 +144,8 @@ class Meter:
         self._gap_ms = 0  # not told yet
         self._balance_key = None
         self._balance_mp = 0
+        self._has_credit = True
+        self._steady_wh = -1  # up to this register that holds, and nothing has to be judged
 
     # --- start -----------------------------------------------------------------------------
 
@@ -264,8 +266,8 @@ class Meter:
     # --- records ---------------------------------------------------------------------------
 
     def append(self, kind, fields, utc_s=None, up_s=None):
-        """Persists a record, takes it into the state, logs it. Register and balance are filled in
-        unless given, and so is the time. Raises StorageError; then nothing has changed."""
+        """Persists a record, takes it into the state, logs it. The balance is filled in, and unless
+        given the register and the time. Raises StorageError; then nothing has changed."""
         self._must_be_writable()
         held = up_s is not None
         if not held:
@@ -274,24 +276,29 @@ class Meter:
         wh = fields.get("import_wh", self.energy.import_wh)
         if kind != "period":  # which has registers of its own
             fields["import_wh"] = wh
-        if "balance_mp" not in fields:
-            fields["balance_mp"] = self.account.balance_mp(wh)
+        record = dict(fields)
+        record["type"] = kind
+        record["utc_s"] = utc_s or 0
+        record["time_valid"] = 0 if utc_s is None else 1
+        account = self.account
+        if kind in LEDGER:
+            # Tried first: what cannot be applied is not written, and the balance is that after it.
+            account = account.copy()
+            account.apply(record)
+        record["balance_mp"] = fields["balance_mp"] = account.balance_mp(wh)
         self.journal.append(
             kind,
             fields,
             self.last_utc_s if utc_s is None else utc_s,
-            0 if utc_s is None else 1,
+            record["time_valid"],
             up_s,
         )
         self._applying = True
-        fields["type"] = kind
-        fields["utc_s"] = utc_s or 0
-        fields["time_valid"] = 0 if utc_s is None else 1
-        self.apply(fields, held)
+        self.apply(record, held, account)
         self._applying = False
         # The record is on flash: what follows from it is done; only the answer waits.
         self.attempt(self.keep_floors)
-        self._log_record(fields)
+        self._log_record(record)
         self._changed()
 
     def _log_record(self, record):
@@ -310,12 +317,16 @@ class Meter:
             pass
         self._log(line)
 
-    def apply(self, record, held=False):
+    def apply(self, record, held=False, account=None):
         """What a record means for the state: live after it is written, and at recovery. held: the
-        profiles took it when it was made."""
+        profiles took it when it was made; account: one that it was applied to."""
         kind = record["type"]
-        self.account.apply(record)
+        if account is None:
+            self.account.apply(record)
+        else:
+            self.account = account
         self._balance_key = None
+        self._steady_wh = -1
         if record["utc_s"]:
             self.last_utc_s = record["utc_s"]
         # Every record with a register has persisted that register.
@@ -418,18 +429,9 @@ class Meter:
 
     def credit(self, kind, entry_id, counter, amount_mp):
         """Persists a ledger entry of `amount_mp` (signed)."""
-        wh = self.energy.import_wh
-        taken_mp, _arrears_mp, credit_mp = self.account.divide(kind, amount_mp, wh)
-        balance_mp = self.account.balance_mp(wh) + taken_mp + credit_mp
         self.append(
             "credit",
-            {
-                "kind": kind,
-                "id": entry_id,
-                "counter": counter,
-                "amount_mp": amount_mp,
-                "balance_mp": balance_mp,
-            },
+            {"kind": kind, "id": entry_id, "counter": counter, "amount_mp": amount_mp},
         )
 
     def snapshot(self):
@@ -659,27 +661,51 @@ class Meter:
         if self.service == LEDGER_LOST:
             self.keep_supplied()  # the balance is not known, and doubt never cuts
             return
-        config = self.config
-        balance_mp = self.balance_mp()
-        if self.account.postpaid:
-            available_mp = 1  # credit has no end
-            self._low_warned = False
-        else:
-            available_mp = self.account.available_mp(balance_mp)
-            self._warn(balance_mp)
-        open_now = not self.payment.holds() and rules.window_open(
-            utc_s, config.utc_offset_s, config.window_start_min, config.window_end_min
-        )
-        while True:
-            happened = rules.event(available_mp, self._grace_left_s, open_now)
-            action = rules.TABLE[(self._credit_state, happened)][1]
-            if action is None:
-                break
-            self._act(action)
+        if self.energy.import_wh > self._steady_wh:
+            self._judge_balance()
+        if not self._has_credit or self._credit_state != rules.IN_CREDIT:
+            self._run_rules(utc_s)
         self.payment.step(utc_s)
 
-    def _warn(self, balance_mp):
-        low_mp = self.config.low_credit_mp
+    def _run_rules(self, utc_s):
+        config = self.config
+        available = 1 if self._has_credit else 0
+        while True:
+            state = self._credit_state
+            open_now = (
+                state == rules.DUE
+                and not self.payment.holds()
+                and rules.window_open(
+                    utc_s, config.utc_offset_s, config.window_start_min, config.window_end_min
+                )
+            )
+            happened = rules.event(available, self._grace_left_s, open_now)
+            action = rules.TABLE[(state, happened)][1]
+            if action is None:
+                return
+            self._act(action)
+
+    def _judge_balance(self):
+        """Judges the balance, and up to which register that holds: amounts are long integers, which
+        take heap, so it is not done each second."""
+        account = self.account
+        wh = self.energy.import_wh
+        balance_mp = self.balance_mp()
+        if account.postpaid:
+            self._has_credit = True  # credit has no end
+            self._low_warned = False
+            spare_mp = None
+        else:
+            low_mp = self.config.low_credit_mp
+            self._warn(balance_mp, low_mp)
+            available_mp = account.available_mp(balance_mp)
+            self._has_credit = available_mp > 0
+            spare_mp = available_mp - 1 if self._has_credit else None
+            if balance_mp > low_mp:
+                spare_mp = min(spare_mp, balance_mp - low_mp - 1)
+        self._steady_wh = wh + account.steady_wh(wh, spare_mp)
+
+    def _warn(self, balance_mp, low_mp):
         if balance_mp > low_mp:
             # Hysteresis: the next warning only after a clear recovery.
             if balance_mp > low_mp + low_mp // 10:

@@ -38,6 +38,7 @@ class Profiles:
         self.start_wh = 0
         self._start_export_wh = 0
         self._length_s = 0
+        self._begun = False  # something of which no record tells
         self._again_utc_s = 0  # interval that the clock goes through for a second time; 0: none
         self.block.set_limit(meter.config.sanctioned_load_w)
 
@@ -121,20 +122,25 @@ class Profiles:
 
     # --- closing -----------------------------------------------------------------------------
 
-    def close(self, utc_s):
-        """Closes what is over: the interval, then the day, then the month. Call it each minute.
+    def close_interval(self, utc_s):
+        """Closes the interval if it is over. Call it each minute, and `close_spans` behind it.
 
         Raises StorageError, as do the records that it writes."""
-        begun = self._close_interval(utc_s)
+        if self._close_interval(utc_s):
+            self._begun = True
+
+    def close_spans(self, utc_s):
+        """Closes the day and then the month if they are over."""
         offset_s = self._meter.config.utc_offset_s
         midnight_utc_s = utc_s - (utc_s + offset_s) % civil.DAY_S
-        begun = self._close_span("day", self.day, midnight_utc_s, utc_s) or begun
-        month_utc_s = civil.month_start_utc_s(utc_s, offset_s)
-        begun = self._close_span("billing", self.month, month_utc_s, utc_s) or begun
-        if begun or self.undated:
+        self._close_span("day", self.day, midnight_utc_s, utc_s)
+        month_utc_s = self._meter.billing.month_start_utc_s(utc_s)
+        self._close_span("billing", self.month, month_utc_s, utc_s)
+        if self._begun or self.undated:
             # No record says so: the next restart must find it.
             self.undated = False
             self._meter.snapshot()
+            self._begun = False
 
     def _close_interval(self, utc_s):
         """True if another interval began than the one behind the last."""
@@ -172,19 +178,17 @@ class Profiles:
         return False
 
     def _close_span(self, kind, span, begin_utc_s, utc_s):
-        """Closes a day or month that ends at `begin_utc_s`; True if its time was wrong, or the
-        first is known now."""
+        """Closes a day or month that ends at `begin_utc_s`."""
         if span.start_utc_s == 0:
             span.begin(utc_s, *self._registers())
-            return True
-        if span.start_utc_s - utc_s > _TIME_STEP_MAX_S:
+            self._begun = True
+        elif span.start_utc_s - utc_s > _TIME_STEP_MAX_S:
             self._write_span(kind, span, span.start_utc_s)
             span.start_utc_s = utc_s
-            return True
-        if begin_utc_s > span.start_utc_s:
+            self._begun = True
+        elif begin_utc_s > span.start_utc_s:
             # Without the time the meter went on behind midnight: the span says so.
             self._write_span(kind, span, utc_s if self.undated else begin_utc_s)
-        return False
 
     def _write_load(self, length_s):
         block = self.block

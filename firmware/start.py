@@ -37,6 +37,7 @@ def start(meter, cause, rtc_utc_s, fault, written, told):
         # Before any other record or snapshot, which could hide that it is so.
         queue.append((meter.event, (events.LEDGER_LOST, missing)))
     queue.append((meter.append, ("boot", {"cause": cause, "firmware": VERSION, "off_s": off_s})))
+    queue.append((meter.billing.started, ()))
     failed = recovered and cause in ("power", "brownout")
     if failed:
         # At the last moment that is on flash: nobody was there to note the failure itself.

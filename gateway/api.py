@@ -21,7 +21,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from firmware.core import civil
-from firmware.core.records import LEDGER_LOST, PROFILES
+from firmware.core.records import LEDGER_LOST, QUIET
 from firmware.core.sealing import installer_code
 from gateway import auth, explain, kinds, models, orders, tables, words
 from gateway.audit import Audit
@@ -267,7 +267,7 @@ def _meters(parts: Parts) -> APIRouter:
             table.c.meter == meter,
             table.c.at_utc_s >= span.since,
             table.c.at_utc_s < span.until,
-            table.c.type.in_(types) if types else table.c.type.not_in(PROFILES),
+            table.c.type.in_(types) if types else table.c.type.not_in(QUIET),
         ]
         with parts.store.reading() as connection:
             rows = connection.execute(

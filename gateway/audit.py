@@ -17,9 +17,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from firmware.core import events
-from firmware.credit.account import Account
+from firmware.credit.account import Account, ends_period
 from firmware.credit.charges import total_mp
 from firmware.credit.tariff import TariffError
+from firmware.link import codec
 from gateway import tables
 from gateway.clock import Clock
 from gateway.store import Store
@@ -29,6 +30,9 @@ log = logging.getLogger("gateway.audit")
 
 LINE = ("name", "kind", "quantity", "unit", "rate", "amount_mp")
 """Members of a line of a charge, as `charges.charge_lines` puts them."""
+
+RESYNC_MAX = 3_700
+"""Bytes of totals that fit an order; with two long tariffs the one that is held is left out."""
 
 READ_MAX = 5_000
 """Records in memory at once while catching up."""
@@ -179,7 +183,10 @@ class Audit:
                         "import_wh": register_wh,
                     }
                 )
-        return lost, {**account.state(), "import_wh": register_wh}, account.balance_mp(register_wh)
+        document = {**account.state(), "import_wh": register_wh}
+        if len(codec.encode(document)) > RESYNC_MAX:
+            document["passive"] = None
+        return lost, document, account.balance_mp(register_wh)
 
     @property
     def lost(self) -> list[str]:
@@ -245,44 +252,55 @@ class Audit:
             replay.lost = True
             if replay.before is not None and replay.account.tariff is None:
                 replay.account.restore(replay.before)
+                # It knows no zones until its resync.
+                replay.account.usage.normal(record["import_wh"])
+        account = replay.account
+        charge_mp = None  # what a closed period should have cost
+        if record["type"] == "period":
+            charge_mp = account.period_charge_mp(record["end_wh"]) if ends_period(record) else 0
         if replay.lost and record["type"] != "resync":
-            # What the meter says of its account meanwhile is not to be relied on: only the end of
-            # a month is taken from it, because prices begin anew with each.
-            if record["type"] == "period" and record["end_wh"] > record["start_wh"]:
-                account = replay.account
-                account.closed_mp += account.open_charge_mp(record["end_wh"])
-                account.period_start_wh = record["end_wh"]
-                account.period_start_utc_s = record["end_utc_s"]
+            # What the meter says of its account meanwhile is not to be relied on: only the calendar
+            # is taken from it, because prices begin anew with each month.
+            if record["type"] == "tally":
+                account.apply(record)
+            elif charge_mp is not None and ends_period(record):
+                account.apply({**record, "charge_mp": charge_mp})
             if "import_wh" in record and "balance_mp" in record:
                 replay.last = record
             return
         replay.lost = False
         try:
-            replay.account.apply(record)
+            account.apply(record)
         except TariffError as error:
             # A newer meter's tariff: the record is kept and forwarded, only we cannot judge.
             replay.fault = f"record {seq} holds a tariff that this gateway cannot read: {error}"
             log.error("%s: %s", meter, replay.fault)
-        if "import_wh" not in record or "balance_mp" not in record:
-            return
-        replay.checked += 1
-        replay.last = record
-        recomputed_mp = replay.account.balance_mp(record["import_wh"])
-        if recomputed_mp == record["balance_mp"]:
-            return
+        if charge_mp is not None:
+            replay.checked += 1
+            _compare(meter, replay, seq, record["charge_mp"], charge_mp)
+        if "import_wh" in record and "balance_mp" in record:
+            replay.checked += 1
+            replay.last = record
+            recomputed_mp = account.balance_mp(record["import_wh"])
+            _compare(meter, replay, seq, record["balance_mp"], recomputed_mp)
+
+
+def _compare(meter: str, replay: _Replay, seq: int, by_meter_mp: int, recomputed_mp: int) -> None:
+    """Count a record whose amount is not the recomputed one."""
+    if by_meter_mp != recomputed_mp:
         replay.mismatches += 1
         if replay.first_mismatch is None:
             replay.first_mismatch = {
                 "store": replay.store,
                 "seq": seq,
-                "by_meter_mp": record["balance_mp"],
+                "by_meter_mp": by_meter_mp,
                 "recomputed_mp": recomputed_mp,
             }
             log.error(
                 "%s: record %d says %d mp, recomputed %d mp",
                 meter,
                 seq,
-                record["balance_mp"],
+                by_meter_mp,
                 recomputed_mp,
             )
 
@@ -299,7 +317,7 @@ def _register(connection: Any, meter: str, account: Account) -> None:
         .where(table.c.id == meter)
     ).one()
     account.credits_mp = row.opening_balance_mp
-    account.restore({**account.state(), "tariff": json.loads(row.document)})
+    account.restore({**account.state(), "tariff": json.loads(row.document), "usage": None})
 
 
 def _confirmed_without_record(connection: Any, meter: str) -> list[tuple[str, int]]:

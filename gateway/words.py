@@ -254,7 +254,7 @@ def order(view: dict[str, Any]) -> str:
 
 
 def describe(record: dict[str, Any]) -> str:
-    """One line for a record of a meter, "" for those that are no news (load profile)."""
+    """One line for a record of a meter, "" for those that are no news."""
     kind = record["type"]
     if kind == "event":
         return _event(record["code"], record["detail"])
@@ -274,6 +274,12 @@ def describe(record: dict[str, Any]) -> str:
     if kind == "tariff":
         document = record["document"]
         return f"tariff {document.get('id')} version {document.get('version')} in force"
+    if kind == "passive":
+        document = record["document"]
+        return (
+            f"tariff {document.get('id')} version {document.get('version')} comes into force at "
+            f"its time"
+        )
     if kind == "period":
         if not record["start_utc_s"] and not record["charge_mp"]:
             return "the date of the billing period is known now"

@@ -159,6 +159,19 @@ def record_line(record, utc_offset_s):
     if kind == "tariff":
         document = record["document"]
         return "tariff %s version %d in force" % (document["id"], document["version"])
+    if kind == "passive":
+        document = record["document"]
+        return "tariff %s version %d is held until %s" % (
+            document["id"],
+            document["version"],
+            civil.text(document["effective_from_utc_s"], utc_offset_s),
+        )
+    if kind == "tally":
+        return "tally of %s, %d min of supply, zone %d" % (
+            civil.text(record["day"] * civil.DAY_S, 0)[:10],
+            record["supply_min"],
+            record["zone"],
+        ) + _standing(record)
     if kind == "period":
         if not record["end_utc_s"] > record["start_utc_s"] > 0:
             return "period dated, nothing closed"

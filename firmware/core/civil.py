@@ -10,7 +10,7 @@ DAY_S = const(86400)
 
 
 def days_from_civil(year, month, day):
-    """Days since 1970-01-01 of a civil date (month 1-12, day 1-31)."""
+    """Days since 1970-01-01 of a civil date (month 0 to 13: of the years beside, too; day 1-31)."""
     if month <= 2:
         year -= 1
         month += 12
@@ -42,10 +42,20 @@ def civil_from_days(days):
     return year, month, day
 
 
-def month_start_utc_s(utc_s, utc_offset_s):
-    """UTC seconds of the first instant of the local calendar month that contains `utc_s`."""
-    year, month, _ = civil_from_days((utc_s + utc_offset_s) // DAY_S)
-    return days_from_civil(year, month, 1) * DAY_S - utc_offset_s
+def period_of(day, start_day=1):
+    """(first day, number of days) of the billing period that contains a count of days since 1970;
+    it begins on day 1 to 28 of each month."""
+    year, month, day_of_month = civil_from_days(day)
+    if day_of_month < start_day:
+        month -= 1
+    first = days_from_civil(year, month, start_day)
+    return first, days_from_civil(year, month + 1, start_day) - first
+
+
+def month_start_utc_s(utc_s, utc_offset_s, start_day=1):
+    """UTC seconds of the first instant of the local billing period that contains `utc_s`; with a
+    start day of 1 that is the calendar month."""
+    return period_of((utc_s + utc_offset_s) // DAY_S, start_day)[0] * DAY_S - utc_offset_s
 
 
 def text(utc_s, utc_offset_s):

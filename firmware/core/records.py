@@ -90,6 +90,12 @@ RECORDS = {
     ),
     "day": (16, "S over_load_min u32 cost_mp i64 R"),
     "billing": (17, "S power_failures u32 R"),
+    "tally": (
+        18,
+        "day u16 period_day u16 period_days u8 zone u8 supply_min u32 load_w u32 R",
+    ),
+    # A tariff that is held until its effective_from_utc_s.
+    "passive": (19, "document json R"),
     # Replaces `arrears`, which only older firmware writes.
     "recovery": (20, "O amount_mp i64 share_percent u8 per_day_mp i64 at_once u8 R"),
     "mode": (21, "O mode modes amount_mp i64 share_percent u8 per_day_mp i64 R"),
@@ -111,7 +117,10 @@ def members(name):
 
 
 PROFILES = ("block", "load", "day", "billing")
-"""Types of the profiles: values by the calendar, no news."""
+"""Types of the profiles: values by the calendar."""
+
+QUIET = PROFILES + ("tally",)
+"""Types that are no news."""
 
 LEDGER = (
     "credit",
@@ -124,6 +133,8 @@ LEDGER = (
     "emergency",
     "resync",
     "calibration",
+    "tally",
+    "passive",
     "recovery",
     "mode",
 )

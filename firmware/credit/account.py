@@ -2,6 +2,8 @@
 
     balance = credits - closed periods - charges of the open period
 
+A billing period has a part for each tariff that was in force in it; "open" is the one that runs.
+
 A recharge pays emergency credit taken, then the arrears' share of the rest, then credit; what pays
 arrears is no credit, so the balance is never above what was paid. docs/SPEC.md section 2.4.2.
 
@@ -10,15 +12,41 @@ records and compares): both only ever `apply` records, so they cannot disagree a
 means. Tests: host_tests/unit/test_account.py, host_tests/property/test_meter_machine.py.
 """
 
+import json
+
+from firmware.core.shim import const
 from firmware.credit import charges
 from firmware.credit import tariff as tariffs
+from firmware.credit.usage import Usage
+
+_STEADY_MAX_WH = const(100)
+
+_TOTALS = (
+    "credits_mp",
+    "closed_mp",
+    "period_start_wh",
+    "period_start_utc_s",
+    "arrears_mp",
+    "arrears_percent",
+    "arrears_per_day_mp",
+    "arrears_day",
+    "postpaid",
+    "last_recharge_mp",
+    "emergency_mp",
+)
 
 
 class Account:
-    """Ledger totals of one meter. All amounts in mp, registers in Wh."""
+    """Ledger totals of one meter. All amounts in mp, registers in Wh.
+
+    usage: credit.usage.Usage of the open part, which began at the register `period_start_wh`.
+    """
 
     def __init__(self):
         self.tariff = None
+        self._passive = None  # JSON of a tariff that is held until its time
+        self.passive_from_utc_s = 0
+        self.usage = Usage(None, 0)
         self.credits_mp = 0
         self.closed_mp = 0
         self.period_start_wh = 0
@@ -33,48 +61,47 @@ class Account:
 
     def state(self):
         """The totals as a dict for a snapshot; `restore` takes it back."""
-        return {
-            "tariff": self.tariff.document if self.tariff else None,
-            "credits_mp": self.credits_mp,
-            "closed_mp": self.closed_mp,
-            "period_start_wh": self.period_start_wh,
-            "period_start_utc_s": self.period_start_utc_s,
-            "arrears_mp": self.arrears_mp,
-            "arrears_percent": self.arrears_percent,
-            "arrears_per_day_mp": self.arrears_per_day_mp,
-            "arrears_day": self.arrears_day,
-            "postpaid": self.postpaid,
-            "last_recharge_mp": self.last_recharge_mp,
-            "emergency_mp": self.emergency_mp,
-        }
+        state = {name: getattr(self, name) for name in _TOTALS}
+        state["tariff"] = self.tariff.document if self.tariff else None
+        state["passive"] = self.passive
+        state["usage"] = self.usage.state()
+        return state
 
     def restore(self, state):
-        """Takes the totals of a snapshot."""
+        """Takes the totals of a snapshot or a resync; what an older one has not is 0 or none."""
         self.tariff = tariffs.parse(state["tariff"]) if state["tariff"] else None
-        self.credits_mp = state["credits_mp"]
-        self.closed_mp = state["closed_mp"]
-        self.period_start_wh = state["period_start_wh"]
-        self.period_start_utc_s = state["period_start_utc_s"]
-        # Snapshots of 0.1.0 have no such members.
-        self.arrears_mp = state.get("arrears_mp", 0)
-        self.arrears_percent = state.get("arrears_percent", 0)
-        self.arrears_per_day_mp = state.get("arrears_per_day_mp", 0)
-        self.arrears_day = state.get("arrears_day", 0)
-        self.postpaid = state.get("postpaid", 0)
-        self.last_recharge_mp = state.get("last_recharge_mp", 0)
-        self.emergency_mp = state.get("emergency_mp", 0)
+        self._hold(state.get("passive"))
+        for name in _TOTALS:
+            setattr(self, name, state.get(name, 0))
+        self.usage = Usage(self.tariff, self.period_start_wh)
+        if state.get("usage"):
+            self.usage.restore(state["usage"])
+
+    def copy(self):
+        """The same, to try a record on."""
+        other = Account()
+        other.tariff = self.tariff
+        other._passive = self._passive
+        other.passive_from_utc_s = self.passive_from_utc_s
+        for name in _TOTALS:
+            setattr(other, name, getattr(self, name))
+        other.usage = self.usage.copy()
+        return other
+
+    @property
+    def passive(self):
+        """The document of the tariff that is held until `passive_from_utc_s`, or None."""
+        return json.loads(self._passive) if self._passive else None
+
+    def _hold(self, document):
+        self._passive = json.dumps(document, separators=(",", ":")) if document else None
+        self.passive_from_utc_s = document["effective_from_utc_s"] if document else 0
 
     def apply(self, record):
         """Takes a journal record into the totals; records of other types change nothing."""
         kind = record["type"]
         if kind == "credit":
-            parts = self.divide(record["kind"], record["amount_mp"], record["import_wh"])
-            self.credits_mp += parts[0] + parts[2]
-            self.arrears_mp -= parts[1]
-            if record["kind"] == "recharge":
-                self.last_recharge_mp = record["amount_mp"]
-                if self.balance_mp(record["import_wh"]) > 0:
-                    self.emergency_mp = 0
+            self._credit(record)
         elif kind in ("recovery", "arrears"):
             self._place_arrears(record)
             if record.get("at_once"):
@@ -88,25 +115,80 @@ class Account:
                 self._place_arrears(record)
         elif kind == "emergency":
             self.emergency_mp = record["limit_mp"]
-        elif kind == "period":
-            self.closed_mp += record["charge_mp"]
-            self.period_start_wh = record["end_wh"]
-            self.period_start_utc_s = record["end_utc_s"]
-        elif kind == "tariff":
+        elif kind == "tally":
             if self.tariff is not None:
-                # What was consumed stays at the price it was charged at. One record does both, so
-                # that power cannot fail in between.
-                wh = record["import_wh"]
-                self.closed_mp += self.open_charge_mp(wh)
-                self.period_start_wh = wh
-                if record["time_valid"]:
-                    self.period_start_utc_s = record["utc_s"]
-            else:
-                # 0 on a new meter; one whose ledger was lost charges nothing for what was before.
-                self.period_start_wh = record["import_wh"]
-            self.tariff = tariffs.parse(record["document"])
+                self.usage.take(self.tariff, record)
+            self.recover(record["day"], record["import_wh"])
+        elif kind == "period":
+            self._period(record)
+        elif kind == "passive":
+            tariffs.parse(record["document"])  # what cannot come into force is not held
+            self._hold(record["document"])
+        elif kind == "tariff":
+            self._change_tariff(record)
         elif kind == "resync":
             self.restore(record["document"])
+
+    def _credit(self, record):
+        parts = self.divide(record["kind"], record["amount_mp"], record["import_wh"])
+        self.credits_mp += parts[0] + parts[2]
+        self.arrears_mp -= parts[1]
+        if record["kind"] == "recharge":
+            self.last_recharge_mp = record["amount_mp"]
+            self.usage.recharge(self.tariff)
+            if self.balance_mp(record["import_wh"]) > 0:
+                self.emergency_mp = 0
+
+    def _period(self, record):
+        self.closed_mp += record["charge_mp"]
+        self.period_start_wh = record["end_wh"]
+        if ends_period(record):
+            self.usage = Usage(self.tariff, record["end_wh"])
+            self.usage.whole = 1
+        elif self.period_start_utc_s:  # the time before was wrong, and so were the days
+            self.usage.day = 0
+        self.period_start_utc_s = record["end_utc_s"]
+
+    def _change_tariff(self, record):
+        wh = record["import_wh"]
+        document = record["document"]
+        tariff = tariffs.parse(document)
+        usage = Usage(tariff, wh)
+        if self.tariff is not None:
+            # What was consumed stays at the price it was charged at. One record does both, so that
+            # power cannot fail in between.
+            self.closed_mp += charges.charge_mp(self.tariff, self.closing(record))
+            usage.follow(self.usage, wh, tariff.pro_rata)
+            if record["time_valid"]:
+                self.period_start_utc_s = record["utc_s"]
+        # 0 on a new meter; one whose ledger was lost charges nothing for what was before.
+        self.period_start_wh = wh
+        self.usage = usage
+        self.tariff = tariff
+        if self.passive == document:
+            self._hold(None)
+
+    def closing(self, record):
+        """The quantities with which a `period` or `tariff` record ends the open part."""
+        usage = self.usage.copy()
+        if record["type"] == "period":
+            wh = record["end_wh"]
+            usage.finish(self.tariff, wh)
+        else:
+            wh = record["import_wh"]
+            usage.split(self.tariff, wh, record["document"].get("on_change") == "pro_rata")
+        return usage.quantities(self.tariff, wh)
+
+    def period_charge_mp(self, end_wh):
+        """Charges of the open part if the billing period ends at a register of `end_wh`."""
+        if self.tariff is None:
+            return 0
+        return charges.charge_mp(self.tariff, self.closing({"type": "period", "end_wh": end_wh}))
+
+    def needs_tallies(self):
+        """True if days or zones count."""
+        tariff = self.tariff
+        return self.recovers_daily() or bool(tariff and (tariff.zones or tariff.fixed))
 
     def _place_arrears(self, record):
         """Adds to the arrears, and changes how all of them are recovered."""
@@ -139,6 +221,10 @@ class Account:
     def recovers_daily(self):
         """True while each day pays a part of the arrears."""
         return self.arrears_mp > 0 and self.arrears_per_day_mp > 0
+
+    def recovery_begins(self):
+        """True if the day is not known yet from which arrears are paid daily."""
+        return self.recovers_daily() and not self.arrears_day
 
     def divide(self, kind, amount_mp, import_wh):
         """(to emergency credit taken, to arrears, to credit) of a ledger entry; their sum is
@@ -179,20 +265,31 @@ class Account:
             rest_mp = min(rest_mp, (100 * needed_mp - 50) // kept_percent + 1)
         return taken_mp + rest_mp
 
+    def quantities(self, import_wh):
+        """What the charge of the open part at a register of `import_wh` follows from."""
+        return self.usage.quantities(self.tariff, import_wh)
+
     def open_charge_mp(self, import_wh):
-        """Charges of the open period at a register of `import_wh`."""
+        """Charges of the open part at a register of `import_wh`."""
         if self.tariff is None:
             return 0
-        return charges.charge_mp(self.tariff, self._quantities(import_wh))
+        return charges.charge_mp(self.tariff, self.quantities(import_wh))
+
+    def steady_wh(self, import_wh, spare_mp):
+        """Wh above a register during which the balance surely falls by at most `spare_mp` (None: by
+        any amount); at most 100, as it may rise as well."""
+        wh = _STEADY_MAX_WH
+        if spare_mp is not None and self.tariff is not None:
+            steady = charges.steady_wh(self.tariff, self.quantities(import_wh), spare_mp)
+            if steady is not None:
+                wh = min(wh, steady)
+        return wh
 
     def open_lines(self, import_wh):
-        """The lines of the open period's charge, as `charges.charge_lines`."""
+        """The lines of the open part's charge, as `charges.charge_lines`."""
         if self.tariff is None:
             return []
-        return charges.charge_lines(self.tariff, self._quantities(import_wh))
-
-    def _quantities(self, import_wh):
-        return charges.Quantities(self.tariff, import_wh - self.period_start_wh)
+        return charges.charge_lines(self.tariff, self.quantities(import_wh))
 
     def balance_mp(self, import_wh):
         """The balance at a register of `import_wh`."""
@@ -201,3 +298,8 @@ class Account:
     def charges_mp(self, import_wh):
         """All charges so far, at a register of `import_wh`."""
         return self.closed_mp + self.open_charge_mp(import_wh)
+
+
+def ends_period(record):
+    """True if a `period` record ends the period; others only say when it began."""
+    return 0 < record["start_utc_s"] < record["end_utc_s"]

@@ -10,7 +10,7 @@ from firmware.core.records import (
     CAUSES,
     CREDIT_KINDS,
     MODES,
-    PROFILES,
+    QUIET,
     REASONS,
     RECORDS,
     RESULTS,
@@ -106,12 +106,12 @@ def test_every_word_of_the_wire_has_words():
         assert words.describe({"type": "event", "code": code, "detail": 1}) != f"event {code} (1)"
         assert lines.event_words(code), code
     for kind in RECORDS:
-        if kind not in (*PROFILES, "event", "boot", "credit", "relay"):
+        if kind not in (*QUIET, "event", "boot", "credit", "relay"):
             record = {name: {} if form == "json" else 1 for name, form in members(kind)}
             assert words.describe({**record, "type": kind}), kind
     for mode in MODES:
         members_of = {"type": "mode", "mode": mode, "share_percent": 1, "per_day_mp": 1}
         assert words.describe({**base, **members_of})
     assert words.describe({"type": "event", "code": 64000, "detail": 7}) == "event 64000 (7)"
-    for kind in PROFILES:
+    for kind in QUIET:
         assert words.describe({"type": kind}) == ""

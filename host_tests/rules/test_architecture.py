@@ -23,7 +23,7 @@ ARROWS = {
     "credentials.py": {"core", "link"},
     "orders.py": {"core", "credit", "link", "kinds"},
     "profiles.py": {"core", "metering"},
-    "billing.py": {"core"},
+    "billing.py": {"core", "credit"},
     "payment.py": {"core"},
     "start.py": {"core", "storage"},
     "meter.py": {

@@ -235,6 +235,7 @@ def test_a_resync_ends_it_and_the_meter_is_what_the_document_says(bench):
         period_start_utc_s=MIDNIGHT_UTC_S,
         import_wh=5000,
         tariff=tariff_document((None, 700000)),
+        usage=None,
     )
     answer = bench.order("s-1", 5, "resync", document=said)
     balance_mp = 172 * RUPEE_MP - 3000 * 700

@@ -8,6 +8,7 @@ import pytest
 from firmware.core import trace
 from firmware.storage import errors, faults
 from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, NVS
+from host_tests.fakes.documents import tariff_document
 
 RUPEE_MP = 100000
 
@@ -71,6 +72,50 @@ def test_metering_goes_on_in_memory_and_comes_back_by_itself(bench, flash, numbe
     bench.restart()
     assert bench.meter.live()["import_wh"] == wh
     assert bench.meter.live()["service"] == ""
+
+
+def zoned():
+    """A tariff with an evening zone from 18:00 to 22:00, and 31 rupees a month collected daily."""
+    document = tariff_document()
+    document["zones"] = [{"name": "peak", "from_min": 1080, "to_min": 1320}]
+    document["lines"] += [
+        {
+            "name": "time",
+            "shape": "time_of_day",
+            "percent_x1000": {"peak": 50000},
+            "of": ["energy"],
+        },
+        {
+            "name": "rent",
+            "shape": "fixed",
+            "per": "connection",
+            "rate_mp": 31 * RUPEE_MP,
+            "collect": "daily",
+        },
+    ]
+    return document
+
+
+@pytest.mark.parametrize(("hours", "days"), [(4, 1), (60, 3)])
+def test_days_and_zones_stay_where_they_were(make_bench, flash, hours, days):
+    bench = make_bench(MIDNIGHT_UTC_S + 21 * HOUR_S, tariff=zoned())
+    bench.run(1800, 600, step_s=60)
+    flash.refuses = errno.EIO
+    bench.run(hours * HOUR_S - 1800, 600, step_s=60)
+    assert bench.meter.live()["service"] == "storage"
+    flash.refuses = None
+    bench.run(300, 0, step_s=60)
+    assert bench.meter.live()["service"] == ""
+    tallies = bench.records("tally")
+    assert [t["zone"] for t in tallies[:3]] == [1, 0, 0]
+    # One hour of the first evening, and whole ones as long as there is room to hold their ends.
+    evenings_wh = 600 + 2400 * (hours // 24)
+    usage = bench.meter.account.usage
+    assert usage.zone_wh[1] == pytest.approx(evenings_wh, abs=30)
+    assert usage.fixed == [days * 31 * RUPEE_MP]
+    balance_mp = bench.meter.balance_mp()
+    bench.restart()
+    assert bench.meter.balance_mp() == balance_mp
 
 
 def test_flash_is_tried_once_a_minute_and_not_more(bench, flash):
@@ -211,7 +256,7 @@ def test_a_record_that_did_not_reach_the_state_restarts_the_meter_and_counts(ben
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.meter.account, "apply", no_memory)
+        patch.setattr(bench.meter.orders, "apply", no_memory)
         with pytest.raises(MemoryError):
             bench.order("r-1", 1, amount_mp=5 * RUPEE_MP)
     with pytest.raises(RuntimeError):

@@ -218,8 +218,9 @@ def flat_charges_mp(records, wh):
             if rate is not None:
                 total += ((record["import_wh"] - begun_wh) * rate) // 1000
             begun_wh = record["import_wh"]
-            slabs = record["document"]["lines"][0]["slabs"]
-            if len(slabs) > 1:
+            lines = record["document"]["lines"]
+            slabs = lines[0]["slabs"]
+            if len(lines) > 1 or len(slabs) > 1:
                 return None
             rate = slabs[0]["rate_mp_per_kwh"]
     return None if rate is None else total + (wh - begun_wh) * rate // 1000

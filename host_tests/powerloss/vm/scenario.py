@@ -182,6 +182,64 @@ def payment_modes(session):
     session.run(120, 900)
 
 
+def rich_tariff(version, **members):
+    """A tariff whose charges need days, zones and minutes of supply."""
+    fixed = {"shape": "fixed", "per": "connection"}
+    document = {
+        "id": "rich",
+        "version": version,
+        "currency": "INR",
+        "effective_from_utc_s": 0,
+        "full_supply_min": 1260,
+        "zones": [
+            {"name": ("peak", "night")[i % 2], "from_min": 180 * i, "to_min": 180 * i + 60}
+            for i in range(8)
+        ],
+        "lines": [
+            {
+                "name": "energy",
+                "shape": "telescopic",
+                "slabs": [
+                    {"up_to_kwh": 3 * version, "rate_mp_per_kwh": 400000},
+                    {"up_to_kwh": None, "rate_mp_per_kwh": 700000},
+                ],
+            },
+            {
+                "name": "time",
+                "shape": "time_of_day",
+                "percent_x1000": {"peak": 20000, "night": -10000},
+                "of": ["energy"],
+            },
+            dict(fixed, name="rent", rate_mp=3100000, collect="monthly"),
+            dict(fixed, name="supply", rate_mp=6200000, collect="daily", by_supply=True),
+            dict(fixed, name="once", rate_mp=1500000, collect="first_recharge"),
+        ],
+    }
+    document.update(members)
+    return document
+
+
+def tallies(session):
+    """Zones and days of a tariff, an unknown time in a zone, a tariff that waits for its time."""
+    truth = session.truth
+    session.order("t-3", 50, "tariff", document=rich_tariff(1))
+    session.run(240, 900)
+    local_s = (truth.utc_s + 19800) % 86400
+    session.restart(off_s=(86400 + 23 * HOUR_S - local_s) % 86400)  # 23:00
+    session.run(HOUR_S + 300, 900, step_s=120)  # 0:05, in a zone
+    session.restart(off_s=60, time_known=False)
+    session.run(300, 900)
+    session.meter.set_time(truth.utc_s * 1000)
+    session.run(120, 900)
+    at_utc_s = truth.utc_s + 400
+    document = rich_tariff(2, effective_from_utc_s=at_utc_s, on_change="pro_rata")
+    session.order("t-4", 51, "tariff", document=document)
+    session.restart()
+    session.order("r-10", 52, paid_mp=RUPEE_MP, amount_mp=RUPEE_MP)
+    session.run(600, 900)
+    session.show()
+
+
 def journal_is_compacted(session):
     """Five weeks later acknowledged segments are dropped, the orders in them too."""
     fill_log(session, lambda: len(session.segments()) < 2)
@@ -284,6 +342,7 @@ STEPS = (
     ("credit ends, relay trips", credit_ends, ("event", "relay")),
     ("recharge recloses", recharge_recloses, ("credit", "relay")),
     ("payment modes", payment_modes, ("mode", "recovery", "event")),
+    ("tallies", tallies, ("tally", "passive", "tariff", "credit")),
     ("journal is compacted", journal_is_compacted, ("event", "period")),
     ("ledger is lost", ledger_is_lost, ("event", "resync", "credit")),
 )
