@@ -67,7 +67,16 @@ def _refusal(meter, order):
 
 
 def _recharge(meter, order):
-    amount_mp = codec.integer(order, "amount_mp", 1, codec.AMOUNT_MAX_MP)
+    config = meter.config
+    least_mp = max(1, config.recharge_min_mp)
+    amount_mp = codec.integer(order, "amount_mp", least_mp, codec.AMOUNT_MAX_MP)
+    if config.balance_max_mp:
+        account = meter.account.copy()
+        wh = meter.energy.import_wh
+        entry = {"type": "credit", "kind": "recharge", "amount_mp": amount_mp, "import_wh": wh}
+        account.apply(entry)
+        if account.balance_mp(wh) > config.balance_max_mp:
+            raise codec.CodecError("balance_mp", "must be at most %d" % config.balance_max_mp)
     meter.credit("recharge", order["id"], order["counter"], amount_mp)
     return "accepted", True
 

@@ -28,6 +28,7 @@ from firmware.storage import faults
 from firmware.storage.errors import StorageError
 
 _WATCHDOG_MS = const(8000)
+_BEEP_MS = const(100)  # and as long a pause
 # A person at the prompt, or mpremote, gets this long before the meter restarts by itself.
 _SERVICE_MS = const(600000)
 # A meter that cannot start tries again after so long; until then a person can look into it.
@@ -172,6 +173,15 @@ async def _give_pulses(pin, pulse, pulsing):
             await asyncio.sleep_ms(ON_MS)
 
 
+async def _beep(pin, times):
+    """Sounds the buzzer."""
+    for _ in range(times):
+        pin.value(1)
+        await asyncio.sleep_ms(_BEEP_MS)
+        pin.value(0)
+        await asyncio.sleep_ms(_BEEP_MS)
+
+
 async def _finish_operations(meter, operating):
     """Ends each operation of the relay in its time."""
     while True:
@@ -211,6 +221,8 @@ async def _sample(board, meter, sensor, uplink, watchdog):
     period_ms = meter.config.sample_period_ms
     before = due = time.ticks_ms()
     minute = None
+    lamp = 0
+    beeping = None  # the task that sounds the buzzer
     held = 0  # looks in a row at which the button was pressed
     while True:
         now = time.ticks_ms()
@@ -219,8 +231,19 @@ async def _sample(board, meter, sensor, uplink, watchdog):
         sampler.step(dt_ms)
         meter.tick(dt_ms)
         watchdog.feed()
+        if board.status_led:
+            lamp = meter.warnings.lamp(lamp)
+            board.status_led.value(lamp)
+        if beeping is not None and beeping.done():
+            beeping = None  # as below
+        if board.buzzer and meter.warnings.beeps and beeping is None:
+            beeps = meter.warnings.take_beeps(meter.clock.utc_s())
+            if beeps:
+                beeping = asyncio.create_task(_beep(board.buzzer, beeps))
         held = held + 1 if board.button and board.button.value() else 0
         if held == 2:
+            meter.warnings.beeps = 0  # heard
+            meter.take_emergency("button")
             meter.log(meter.status_line(uplink.connected, uplink.waiting()))
         if person is not None and person.done():
             person = None  # a finished task holds on to what it ran
@@ -233,8 +256,6 @@ async def _sample(board, meter, sensor, uplink, watchdog):
         elif this_minute != minute:
             minute = this_minute
             meter.log(meter.status_line(uplink.connected, uplink.waiting()))
-            if board.status_led:
-                board.status_led.value(0 if meter.credit_word() == "in_credit" else 1)
             gc.collect()
         due = time.ticks_add(due, period_ms)
         wait_ms = time.ticks_diff(due, time.ticks_ms())

@@ -33,6 +33,7 @@ from firmware.relay import rules
 from firmware.storage import floors
 from firmware.storage.errors import StorageError
 from firmware.storage.floors import Floors
+from firmware.warning import Warnings
 
 # import_wh, its half mJ, grace_left_s, utc_s, export_wh, its half mJ, the running interval's
 # supply_s and over_load_s (0.1.0 had the first four)
@@ -97,6 +98,7 @@ class Meter:
         self.profiles = Profiles(self)
         self.billing = Billing(self)
         self.payment = Payment(self)
+        self.warnings = Warnings(self)
         self.calibration = Calibration(self.energy, config, shunt_uohm)
         self.pulse = None  # a metering.pulse.Pulse of a board that has the output
         self.measurement = None  # a metering.calibrating.Measurement that takes the readings, too
@@ -112,7 +114,6 @@ class Meter:
         self._grace_ms = 0
         self._contact = 1
         self.ordered_off = False  # the utility's order to disconnect stands
-        self._low_warned = False
         self._undated_told = False
         self._settings = {}  # by order; they win over the configuration
         self.missing_told = 0  # numbers without a record, at the last start
@@ -207,7 +208,7 @@ class Meter:
             "service": self.service,
             "missing": self.journal.missing_records,
             "settings": self._settings,
-            "low_warned": self._low_warned,
+            "warnings": self.warnings.state(),
             "highest": self.orders.highest,
             "last_order": self.orders.last,
             "last_utc_s": self.last_utc_s,
@@ -235,7 +236,8 @@ class Meter:
         self.service = state.get("service", "")
         self.missing_told = state.get("missing", 0)
         self._set(state.get("settings", {}))
-        self._low_warned = state["low_warned"]
+        # Older snapshots know of the first warning only.
+        self.warnings.restore(state.get("warnings") or [int(state["low_warned"]), False])
         self.orders.highest = state["highest"]
         self.orders.last = state.get("last_order")
         self.last_utc_s = state["last_utc_s"]
@@ -336,6 +338,7 @@ class Meter:
             self._committed_wh = wh
         self.orders.apply(record)
         self.payment.apply(record)
+        self.warnings.apply(record)
         if kind == "relay":
             self._contact = record["contact"]
             self.ordered_off = record["state"] == "disconnected"
@@ -370,9 +373,7 @@ class Meter:
             self._grace_left_s = self.config.grace_s  # else the one that runs goes on
 
     def _apply_event(self, code, detail):
-        if code == events.LOW_CREDIT:
-            self._low_warned = True
-        elif code == events.CREDIT_EXHAUSTED:
+        if code == events.CREDIT_EXHAUSTED:
             self._credit_state = rules.GRACE
             self._grace_left_s = detail
             self._grace_ms = 0
@@ -693,32 +694,25 @@ class Meter:
         balance_mp = self.balance_mp()
         if account.postpaid:
             self._has_credit = True  # credit has no end
-            self._low_warned = False
             spare_mp = None
         else:
-            low_mp = self.config.low_credit_mp
-            self._warn(balance_mp, low_mp)
+            next_mp = self.warnings.judge(balance_mp)
             available_mp = account.available_mp(balance_mp)
             self._has_credit = available_mp > 0
             spare_mp = available_mp - 1 if self._has_credit else None
-            if balance_mp > low_mp:
-                spare_mp = min(spare_mp, balance_mp - low_mp - 1)
+            if next_mp is not None:
+                to_next_mp = balance_mp - next_mp - 1
+                spare_mp = to_next_mp if spare_mp is None else min(spare_mp, to_next_mp)
         self._steady_wh = wh + account.steady_wh(wh, spare_mp)
-
-    def _warn(self, balance_mp, low_mp):
-        if balance_mp > low_mp:
-            # Hysteresis: the next warning only after a clear recovery.
-            if balance_mp > low_mp + low_mp // 10:
-                self._low_warned = False
-        elif not self._low_warned:
-            self.event(events.LOW_CREDIT, low_mp)
 
     def _act(self, action):
         """Writes the record of a transition; `apply` moves the state, as at recovery."""
         if action == rules.BEGIN_GRACE:
             self.event(events.CREDIT_EXHAUSTED, self.config.grace_s)
+            self.warnings.sound(events.CREDIT_EXHAUSTED)
         elif action == rules.ANNOUNCE_CUT:
             self.event(events.GRACE_OVER, self.earliest_cut_utc_s() or 0)
+            self.warnings.sound(events.GRACE_OVER)
         elif action == rules.END_GRACE:
             self.event(events.IN_CREDIT, 0)
         elif action == rules.OPEN:
@@ -866,6 +860,32 @@ class Meter:
             return "out_of_credit"
         return "low_credit" if balance_mp <= self.config.low_credit_mp else "in_credit"
 
+    def is_out_of_credit(self):
+        """True from when the credit is exhausted until there is some again."""
+        return self._credit_state != rules.IN_CREDIT
+
+    def emergency_word(self):
+        """Of the emergency credit: `none`, `selectable`, `in_use` or `consumed` (DLMS credit)."""
+        account = self.account
+        balance_mp = self.balance_mp()
+        if account.emergency_mp:
+            return "in_use" if account.available_mp(balance_mp) > 0 else "consumed"
+        offered = self.config.emergency_limit_mp and not account.postpaid
+        if offered and balance_mp <= 0 and self.service != LEDGER_LOST:
+            return "selectable"
+        return "none"
+
+    def take_emergency(self, by):
+        """The consumer takes the emergency credit that is offered; False if it is not, or if the
+        flash refuses. by: `button` or `console`."""
+        if self.emergency_word() != "selectable":
+            return False
+        fields = {"id": by, "counter": 0, "limit_mp": self.config.emergency_limit_mp}
+        if not self.attempt(self.append, "emergency", fields):
+            return False
+        self.attempt(self.step_rules)
+        return True
+
     def live(self):
         """The present values as in SPEC section 2.2 (without `waiting`)."""
         utc_s = self.clock.utc_s()
@@ -901,6 +921,7 @@ class Meter:
             "aggregated_debt_mp": account.debt_mp(balance_mp),
             "last_recharge_mp": account.last_recharge_mp,
             "arrears_mp": account.arrears_mp,
+            "emergency": self.emergency_word(),
             "emergency_limit_mp": account.emergency_mp,
             "tariff": tariff.id,
             "tariff_version": tariff.version,

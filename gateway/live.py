@@ -112,6 +112,8 @@ class LiveBoard:
                 "last_recharge_mp": live.last_recharge_mp,
                 "arrears_mp": live.arrears_mp,
                 "arrears_rupees": words.rupees(live.arrears_mp),
+                "emergency": live.emergency,
+                "emergency_words": words.EMERGENCIES[live.emergency],
                 "emergency_rupees": words.rupees(live.emergency_limit_mp),
                 "emergency_limit_mp": live.emergency_limit_mp,
                 "grace_s": live.grace_s,

@@ -71,6 +71,7 @@ class Live(Struct):
     amount_to_clear_mp: I64 = 0
     aggregated_debt_mp: I64 = 0
     last_recharge_mp: I64 = 0
+    emergency: Literal["none", "selectable", "in_use", "consumed"] = "none"
     arrears_mp: I64 = 0
     emergency_limit_mp: I64 = 0
     service: Literal["", "ledger_lost", "storage"] = ""

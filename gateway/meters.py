@@ -55,7 +55,7 @@ SETTINGS = (
     "block_min",
     "export_counts",
 )
-RULES = ("low_credit_mp", "grace_s", "window_start_min", "window_end_min")
+RULES = tuple(name for name, *_range in firmware_config.rows((firmware_config.RULES,)))
 METERING = tuple(
     name
     for name, _default, _low, _high in firmware_config.rows((firmware_config.METERING,))

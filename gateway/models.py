@@ -154,7 +154,7 @@ class NewMeter(Strict):
     )
     rules: dict[str, int] = Field(
         default_factory=dict,
-        description="Any of low_credit_mp, grace_s, window_start_min, window_end_min",
+        description="Any of " + ", ".join(meters.RULES),
     )
 
     replace: bool = Field(

@@ -35,6 +35,12 @@ MODES = {
     "prepayment": "prepaid",
     "credit": "postpaid",
 }
+EMERGENCIES = {
+    "none": "none",
+    "selectable": "offered: press the button",
+    "in_use": "in use",
+    "consumed": "used up",
+}
 SENSOR_FAULTS = {
     1: "no answer",
     2: "lost its configuration",
@@ -189,6 +195,7 @@ def _event(code: int, detail: int) -> str:
         1002: f"credit used up, {span(detail)} of grace begin",
         1003: "grace is over, supply will be cut in the next allowed window",
         1004: "in credit again",
+        1005: f"emergency credit of {amount} rupees is offered: press the meter's button",
         1009: "no credit cut for now: 7 days from when the time was known",
         1010: "sensor: " + SENSOR_FAULTS.get(detail, f"fault {detail}"),
         1011: "sensor well again",
@@ -304,7 +311,9 @@ def describe(record: dict[str, Any]) -> str:
             return f"prepaid from now on, the due {due} become arrears, {_recovery(record)}"
         return "prepaid from now on"
     if kind == "emergency":
-        return f"emergency credit of {rupees(record['limit_mp'])} rupees granted"
+        how = {"button": "taken at the button", "console": "taken at the console"}
+        by = how.get(record["id"], "granted")
+        return f"emergency credit of {rupees(record['limit_mp'])} rupees {by}"
     if kind == "resync":
         return f"ledger resynced, balance {rupees(record['balance_mp'])} rupees"
     if kind == "calibration":

@@ -84,6 +84,14 @@ async def _raw(console, words):
     )
 
 
+async def _emergency(console, words):
+    _no_more(words)
+    if not console.meter.take_emergency("console"):
+        raise CommandError("emergency", "is not offered now")
+    granted_mp = console.meter.account.emergency_mp
+    console.say("emergency credit of %s is in use" % text.rupees(granted_mp))
+
+
 async def _unlock(console, words):
     if len(words) != 1 or len(words[0]) != CODE_DIGITS or not words[0].isdigit():
         raise CommandError("code", "must be %d digits" % CODE_DIGITS)
@@ -197,6 +205,7 @@ COMMANDS = {
     "help": (_help, "", "shows this"),
     "status": (_status, "", "the line that comes once a minute"),
     "explain": (_explain, " [month | FROM [TO]]", "why the balance moved, today or since a date"),
+    "emergency": (_emergency, "", "takes the emergency credit that is offered"),
     "raw": (_raw, "", "what the sensor reads, before and after calibration"),
     "unlock": (_unlock, " CODE", "allows calibration for 10 minutes"),
     "lock": (_lock, "", "ends that"),

@@ -34,6 +34,7 @@ _WORDS = """
 1002 credit exhausted, grace begins
 1003 grace over, cut in the next allowed window
 1004 in credit again
+1005 emergency credit offered
 1009 no credit cut for now
 1010 sensor fault
 1011 sensor well again
@@ -103,6 +104,8 @@ def detail(record, utc_offset_s):
     value = record["detail"]
     if code == events.LOW_CREDIT:
         return "threshold " + rupees(value)
+    if code == events.EMERGENCY_OFFERED:
+        return "%s, by button or `emergency`" % rupees(value)
     if code == events.CREDIT_EXHAUSTED:
         return "%d h %d min of grace" % (value // 3600, value // 60 % 60)
     if code == events.GRACE_OVER:

@@ -10,11 +10,15 @@ from firmware.core.shim import const
 
 # Tables of name, default, lowest, highest. They are text because that stays in ROM: as tuples they
 # would take 1 kB of heap.
-_RULES = """\
+RULES = """\
 low_credit_mp 5000000 0 1000000000
+emergency_limit_mp 0 0 10000000000
+recharge_min_mp 0 0 10000000000
+balance_max_mp 0 0 10000000000
 grace_s 86400 0 2592000
 window_start_min 600 0 1439
 window_end_min 780 1 1440"""
+"""The rules about credit: `rows` reads it."""
 
 _LIVE_PERIOD = "live_period_s 60 1 86400"
 
@@ -31,7 +35,7 @@ quality_persist_s 60 0 3600
 tamper_persist_s 60 0 3600"""
 """Settings of the metering: `rows` reads it."""
 
-SETTINGS = (_RULES, _LIVE_PERIOD, METERING)
+SETTINGS = (RULES, _LIVE_PERIOD, METERING)
 """What an order may set: `rows` of each."""
 
 _OF_THE_BOARD = """\
@@ -167,7 +171,7 @@ class Config:
         rules = values.get("rules", {})
         if not isinstance(rules, dict):
             raise ConfigError("rules", "must be an object")
-        for field, default, low, high in rows((_RULES,)):
+        for field, default, low, high in rows((RULES,)):
             setattr(self, field, integer(rules, field, default, low, high))
         check_rising({}, self)
         check_block_min(self.block_min)

@@ -146,9 +146,19 @@ class MeterMachine(BenchMachine):
             assert answer["result"] == "accepted"
             self.off = off
 
-    @rule(low=st.integers(-1, 10**9), live_s=st.integers(1, 86400))
-    def change_settings(self, low, live_s):
-        document = {"low_credit_mp": low, "live_period_s": live_s}
+    @rule(console=st.booleans())
+    def take_the_emergency_credit(self, console):
+        offered_mp = self.settings.get("emergency_limit_mp", 0)
+        in_use = self.postpaid or self.limit_mp
+        selectable = offered_mp > 0 and not in_use and self.balance_mp() <= 0
+        taken = self.bench.meter.take_emergency("console" if console else "button")
+        assert taken == selectable
+        if taken:
+            self.limit_mp = offered_mp
+
+    @rule(low=st.integers(-1, 10**9), live_s=st.integers(1, 86400), offered=st.integers(0, 10**7))
+    def change_settings(self, low, live_s, offered):
+        document = {"low_credit_mp": low, "live_period_s": live_s, "emergency_limit_mp": offered}
         answer = self.order("settings", document=document)
         assert answer["result"] == ("range" if low < 0 else "accepted")
         if low >= 0:

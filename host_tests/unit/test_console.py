@@ -61,7 +61,20 @@ def test_the_code_is_not_echoed(console):
     assert not any(code in line for line in console.bench.lines)
 
 
+def test_emergency_credit_is_taken_where_it_is_offered(tmp_path):
+    rules = {"emergency_limit_mp": 500_000}
+    bench = Bench(tmp_path / "data", opening_balance_mp=0, rules=rules)
+    shown = BenchTerminal(bench).type("emergency")
+    assert shown == "emergency credit of 5.00 is in use\n"
+    assert bench.records("emergency")[-1]["id"] == "console"
+    shown = BenchTerminal(bench).type("emergency")
+    assert shown == "error emergency: is not offered now\n"
+    assert len(bench.records("emergency")) == 1
+    bench.meter.journal.close()
+
+
 REFUSED = [
+    ("emergency 5", "command"),
     ("frobnicate", "command"),
     ("status now", "command"),
     ("calibrate", "calibrate"),
