@@ -21,7 +21,7 @@ endif
 JOBS ?= auto
 PYTEST = $(BIN)/pytest -q -n $(JOBS) --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup python-is-new-enough demo demo-check test test-fast lint format lock fuzz bench bench-accuracy powerloss chaos chaos-mutants board flash monitor clean
+.PHONY: help setup python-is-new-enough demo demo-check demo-month test test-fast lint format lock fuzz bench bench-accuracy powerloss chaos chaos-mutants board flash monitor clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)$$/\1\t\2/p' $(MAKEFILE_LIST) \
@@ -32,6 +32,9 @@ demo: setup  ## three meters, gateway and utility, live (RESET=1 starts anew, RA
 
 demo-check: setup  ## the same story headless, as fast as possible; PASS or FAIL at the end
 	@$(BIN)/bijli demo check $(DEMO_ARGS)
+
+demo-month: setup  ## a month of one household, explained to the milli-paisa by meter and gateway
+	@$(BIN)/python -m demo.month
 
 test: setup  ## all tests (TEST_ARGS= is handed to pytest)
 	@$(PYTEST) $(TEST_ARGS)

@@ -10,7 +10,7 @@ No hardware, no clock of its own, no files: they are handed in. Tests:
 host_tests/unit/test_meter.py, host_tests/property/test_meter_machine.py.
 """
 
-from firmware import VERSION, start
+from firmware import VERSION, outlook, start
 from firmware.billing import Billing
 from firmware.console import lines, text
 from firmware.core import events
@@ -931,6 +931,7 @@ class Meter:
             "cover_openings": self._cover_openings,
         }
         live.update(self.profiles.live())
+        live.update(outlook.figures(self))
         return live
 
     def _service_word(self):

@@ -18,6 +18,7 @@ from firmware.metering.profile import Block, Span, demand_w
 _SHORT_S = const(900)
 _TIME_STEP_MAX_S = const(86400)
 _HELD_MAX = const(8)
+_WEEK_DAYS = const(7)
 # An interval is closed with a minute and a sample; more than this above its length, and the clock
 # was set back in it.
 _LATE_S = const(60)
@@ -31,6 +32,7 @@ class Profiles:
         self.block = Block()
         self.day = Span()
         self.month = Span()
+        self.week = []  # [s, Wh, mp] of each of the last days, the oldest first
         self.power_failures = 0  # ever
         self.lost = 0  # records that found no room while the flash refused
         self.undated = False  # there was a boot without the time since the interval began
@@ -53,6 +55,7 @@ class Profiles:
             "power_failures": self.power_failures,
             "day": self.day.state(),
             "month": self.month.state(),
+            "week": self.week,
         }
 
     def restore(self, start_utc_s, start_wh, state):
@@ -69,6 +72,7 @@ class Profiles:
         self.power_failures = state["power_failures"]
         self.day.restore(state["day"])
         self.month.restore(state["month"])
+        self.week = state.get("week", [])  # older snapshots have none
 
     def start_anew(self):
         """The registers jumped: all of it is counted from where they are now."""
@@ -95,6 +99,8 @@ class Profiles:
             return  # it waited for the flash, and was taken when it was closed
         if span is not self:
             charges_mp = self._meter.account.charges_mp(wh)
+            if kind == "day":
+                self._add_to_week(record)
             span.begin(record["end_utc_s"], wh, record["export_wh"], charges_mp)
             exported.raise_to(record["export_wh"])
             return
@@ -106,6 +112,21 @@ class Profiles:
         self.day.add(record)
         self.month.add(record)
         self.block.clear()
+
+    def _add_to_week(self, day):
+        length_s = day["end_utc_s"] - day["start_utc_s"]
+        if length_s > 0:
+            self.week.append([length_s, day["energy_wh"], day["cost_mp"]])
+            del self.week[:-_WEEK_DAYS]
+
+    def mean_day(self):
+        """(Wh, mp) a day in the last 7 closed days; zeros before the first one is closed."""
+        length_s = sum([day[0] for day in self.week])
+        if not length_s:
+            return 0, 0
+        wh = sum([day[1] for day in self.week])
+        cost_mp = sum([day[2] for day in self.week])
+        return wh * civil.DAY_S // length_s, cost_mp * civil.DAY_S // length_s
 
     def _begin_interval(self, utc_s, least_utc_s):
         """The running interval is that of `utc_s`; it does not begin before `least_utc_s`."""

@@ -100,6 +100,15 @@ class LiveBoard:
                     words.STANDING.get(code, f"event {code}") for code in live.standing
                 ],
                 "cover_openings": live.cover_openings,
+                "today_wh": live.today_wh,
+                "today_rupees": words.rupees(live.today_mp),
+                "month_wh": live.month_wh,
+                "month_rupees": words.rupees(live.month_mp),
+                "days_left": live.days_left,
+                "projected_rupees": words.rupees(live.projected_mp)
+                if live.projected_mp >= 0
+                else "",
+                "next_kwh_rupees": words.rupees(live.next_kwh_mp),
                 "credit": live.credit,
                 "credit_words": words.CREDITS[live.credit],
                 "mode": live.mode,

@@ -84,6 +84,13 @@ class Live(Struct):
     power_failures: U32 = 0
     standing: Annotated[list[U32], Meta(max_length=32)] = []
     cover_openings: U32 = 0
+    today_wh: I64 = 0
+    today_mp: I64 = 0
+    month_wh: I64 = 0
+    month_mp: I64 = 0
+    days_left: I64 = -1
+    projected_mp: I64 = -1
+    next_kwh_mp: I64 = 0
 
 
 class Answer(Struct):

@@ -60,6 +60,12 @@ async def _explain(console, words):
     await explaining.explain(console, words)
 
 
+async def _bill(console, words):
+    from firmware.console import explaining
+
+    await explaining.bill(console, words)
+
+
 async def _raw(console, words):
     _no_more(words)
     sensor, energy = console.sensor, console.meter.energy
@@ -205,6 +211,7 @@ COMMANDS = {
     "help": (_help, "", "shows this"),
     "status": (_status, "", "the line that comes once a minute"),
     "explain": (_explain, " [month | FROM [TO]]", "why the balance moved, today or since a date"),
+    "bill": (_bill, "", "today, the month so far, and what is to be expected"),
     "emergency": (_emergency, "", "takes the emergency credit that is offered"),
     "raw": (_raw, "", "what the sensor reads, before and after calibration"),
     "unlock": (_unlock, " CODE", "allows calibration for 10 minutes"),

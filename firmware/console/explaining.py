@@ -4,13 +4,14 @@ Loaded for one command. The journal is read in small pieces between samples, and
 the heap does not grow with it. Tests: host_tests/unit/test_explaining.py.
 """
 
-from firmware.console import statements
+from firmware import outlook
+from firmware.console import statements, text
 from firmware.console.commands import CommandError
 from firmware.core import civil
 from firmware.core.shim import const
 from firmware.credit.statement import Explanation
 
-_PIECE = const(4)  # records read at once
+_RECORDS = const(4)  # read between two pauses, each by itself: it may hold a long tariff
 
 
 async def explain(console, words):
@@ -22,17 +23,17 @@ async def explain(console, words):
     utc_offset_s = meter.config.utc_offset_s
     since_utc_s, until_utc_s = _moments(words, utc_s, utc_offset_s)
     explanation = Explanation(since_utc_s, until_utc_s, meter.account.tariff)
-    seq = 0
-    while True:
-        records = meter.journal.records_after(seq, _PIECE)
+    seq = count = 0
+    while not explanation.finished:
+        records = meter.journal.records_after(seq, 1)
         if not records:
             break
-        seq = records[-1]["seq"]
-        for record in records:
-            explanation.take(record)
-        if explanation.finished:
-            break
-        await console.breathe()
+        seq = records[0]["seq"]
+        explanation.take(records[0])
+        records = None
+        count += 1
+        if count % _RECORDS == 0:
+            await console.breathe()
     explanation.end(meter.energy.import_wh)
     statement = explanation.statement
     if statement is None:
@@ -47,6 +48,40 @@ async def explain(console, words):
         statement.opening_mp, statement.movements, statement.closing_mp, utc_offset_s
     ):
         console.say(line)
+
+
+async def bill(console, words):
+    """Says what today and this month have cost so far, and what is to be expected."""
+    if words:
+        raise CommandError("bill", "takes nothing behind it")
+    meter = console.meter
+    account = meter.account
+    wh = meter.energy.import_wh
+    figures = outlook.figures(meter)
+    console.say(_so_far("today", figures["today_wh"], figures["today_mp"]))
+    console.say(_so_far("this month", figures["month_wh"], figures["month_mp"]))
+    lines = account.open_lines(wh)
+    for row in lines:
+        console.say(statements.line("  " + row[0], statements.detail(row), row[5]))
+    rest_mp = figures["month_mp"] - sum([row[5] for row in lines])
+    if rest_mp:
+        console.say(statements.line("  not in these lines", "", rest_mp))
+    console.say(statements.line("balance", _days_left(figures["days_left"]), meter.balance_mp()))
+    if figures["projected_mp"] >= 0:
+        console.say(statements.line("the whole month", "as the last days", figures["projected_mp"]))
+    console.say(statements.line("the next kWh", "", figures["next_kwh_mp"]))
+    ahead = outlook.cliff(account, wh)
+    if ahead:
+        how = "after %s kWh more" % text.fixed(ahead[0], 1000, 3)
+        console.say(statements.line("earlier kWh become dearer", how, ahead[1]))
+
+
+def _so_far(what, wh, amount_mp):
+    return statements.line(what, text.fixed(wh, 1000, 3) + " kWh", amount_mp)
+
+
+def _days_left(days):
+    return "days left: " + (str(days) if days >= 0 else "not known yet")
 
 
 def _moments(words, utc_s, utc_offset_s):

@@ -7,8 +7,9 @@ _EXACT = 5  # decimals of a rupee: a milli-paisa
 
 
 def detail(row):
-    """How a movement comes about, in words: `45.000 kWh at 6.05`; empty if its name says it."""
-    _name, _kind, quantity, unit, rate, _amount_mp, _utc_s = row
+    """How a movement or a line of a charge comes about: `45.000 kWh at 6.05`; empty if its name
+    says it."""
+    quantity, unit, rate = row[2:5]
     if unit == "Wh":
         words = fixed(quantity, 1000, 3) + " kWh"
         return words + " at " + _price(rate) if rate is not None else words
@@ -38,12 +39,13 @@ def name(row, utc_offset_s):
 
 def lines(opening_mp, movements, closing_mp, utc_offset_s):
     """Yields the lines of a statement: opening balance, movements, closing balance."""
-    yield _line("opening balance", "", opening_mp)
+    yield line("opening balance", "", opening_mp)
     for row in movements:
-        yield _line(name(row, utc_offset_s), detail(row), row[5])
-    yield _line("closing balance", "", closing_mp)
-    yield _line("moved in all", "", closing_mp - opening_mp)
+        yield line(name(row, utc_offset_s), detail(row), row[5])
+    yield line("closing balance", "", closing_mp)
+    yield line("moved in all", "", closing_mp - opening_mp)
 
 
-def _line(what, how, amount_mp):
+def line(what, how, amount_mp):
+    """One line of three columns, the amount in rupees to the milli-paisa."""
     return "%-44s %-28s %16s" % (what, how, rupees(amount_mp, _EXACT))

@@ -8,6 +8,7 @@ host_tests/unit/test_console.py, host_tests/system/test_console.py.
 """
 
 import asyncio
+import gc
 
 from firmware.console import commands
 from firmware.core.shim import const
@@ -68,7 +69,9 @@ class Terminal:
         await asyncio.sleep_ms(self.meter.config.sample_period_ms)
 
     async def breathe(self):
-        """Lets the sampling have its turn."""
+        """Lets the sampling have its turn, and frees the heap: what a long command drops bit by bit
+        would leave no room for a long record."""
+        gc.collect()
         await asyncio.sleep_ms(1)
 
     def unlocked(self):

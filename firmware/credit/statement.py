@@ -9,15 +9,16 @@ host_tests/property/test_statement.py.
 
 from firmware.core.records import LEDGER
 from firmware.core.shim import const
-from firmware.credit.account import Account
+from firmware.credit import charges
+from firmware.credit.account import Account, ends_period
 
 ENTRIES_MAX = const(40)
 # What closes a day or a period is written with the first sample behind its end.
 _CLOSING_S = const(60)
 
 _CLOSINGS = ("day", "billing", "period")
-# Types that may end a part of a billing period.
-_ENDS = ("period", "tariff", "resync", "account")
+# Types that say anew what an account is.
+_ANEW = ("resync", "account")
 
 # Movements of the ledger other than credits, by the type of the record that makes them.
 _NAMES = {
@@ -32,6 +33,8 @@ _NAMES = {
 class Statement:
     """The movements of `account` (which it changes) from a register of `import_wh` on.
 
+    tariff: a Tariff that is there already, or None.
+
     `movements` is a list of [name, kind, quantity, unit, rate, amount in mp, UTC s]: lines of
     charges as `charges.charge_lines` has them, with the amount's sign that of the balance and time
     0, then entries. kind of an entry: opening, recharge (quantity: mp that repaid emergency
@@ -39,8 +42,9 @@ class Statement:
     lines do not explain) or unknown (what the records do not explain).
     """
 
-    def __init__(self, account, import_wh, entries_max=ENTRIES_MAX):
+    def __init__(self, account, import_wh, tariff=None, entries_max=ENTRIES_MAX):
         self.account = account
+        self._tariff = tariff
         self.opening_mp = self.closing_mp = account.balance_mp(import_wh)
         self._wh = import_wh
         self._entries_max = entries_max
@@ -55,14 +59,23 @@ class Statement:
         if kind not in LEDGER:
             return
         account = self.account
-        lines = account.open_lines(wh) if kind in _ENDS else ()
-        credits_mp, part = account.credits_mp, _part(account)
+        if kind in _ANEW:
+            balance_mp = account.balance_mp(wh)
+            self._add_lines(account.open_lines(wh))
+            apply(account, record, wh)
+            self._before = account.open_lines(wh)
+            self._enter(record, account.balance_mp(wh) - balance_mp, 0)
+            return
+        lines = None  # of a part that ends
+        if account.tariff and (kind == "tariff" or (kind == "period" and ends_period(record))):
+            lines = charges.charge_lines(account.tariff, account.closing(record))
+        credits_mp, closed_mp = account.credits_mp, account.closed_mp
         taken_mp = 0
         if kind == "credit":
             taken_mp = account.divide(record["kind"], record["amount_mp"], wh)[0]
-        apply(account, record, wh)
-        if part != _part(account):
-            self._close(lines, account.closed_mp - part[0], record["utc_s"])
+        apply(account, record, wh, self._tariff)
+        if lines is not None:
+            self._close(lines, account.closed_mp - closed_mp, record["utc_s"])
         self._enter(record, account.credits_mp - credits_mp, taken_mp)
 
     def begin_journal(self, utc_s):
@@ -134,18 +147,18 @@ class Statement:
         entries.append([name, kind, quantity, unit, 0, amount_mp, utc_s])
 
 
-def _part(account):
-    return account.closed_mp, account.period_start_wh
-
-
 def register(record, import_wh):
     """The register in Wh of a record; `import_wh` if it has none."""
     return record.get("import_wh", record.get("end_wh", import_wh))
 
 
-def apply(account, record, wh):
-    """Takes a record into an account, and believes the balance that it says at its register."""
+def apply(account, record, wh, tariff=None):
+    """Takes a record into an account, and believes the balance that it says at its register.
+
+    tariff: used instead of the account's own if it is the same, which spares some kB of heap."""
     account.apply(record)
+    if record["type"] == "tariff" and tariff and tariff.is_same(account.tariff):
+        account.tariff = tariff
     if "import_wh" in record:
         _believe(account, record, wh)
 
@@ -179,7 +192,7 @@ class Explanation:
 
     def take(self, record):
         """The next record; when `finished`, no more are needed."""
-        if self.finished:
+        if self.finished or record["type"] == "passive":  # which moves nothing, and may be long
             return
         if self._account is None:
             if not self._understand(record):
@@ -256,7 +269,7 @@ class Explanation:
         if self.statement is not None:
             self.statement.take(record)
         elif record["type"] in LEDGER:
-            apply(self._account, record, self._wh)
+            apply(self._account, record, self._wh, self._tariff)
 
     def _reach(self):
         """The moment is found: where it began to be looked for, or behind the last that ended."""
@@ -269,7 +282,7 @@ class Explanation:
             self.statement.finish(wh)
             self.finished = True
             return
-        self.statement = Statement(self._account, wh, self._entries_max)
+        self.statement = Statement(self._account, wh, self._tariff, self._entries_max)
         self._moment_utc_s = self._until_utc_s
         for record in held:
             if not self.finished:

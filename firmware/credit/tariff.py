@@ -87,6 +87,10 @@ class Tariff:
         """The document as it was parsed, a fresh dict."""
         return json.loads(self._json)
 
+    def is_same(self, other):
+        """True if it is of the same document as another Tariff, written alike."""
+        return self._json == other._json
+
 
 def parse(document):
     """The Tariff of a document (a dict as in SPEC section 3).

@@ -93,6 +93,7 @@ def _unpack_member(payload, offset, field, form, record):
         return offset + size
     start = offset + (1 if form == "text" else 2)
     end = start + payload[offset] + (0 if form == "text" else payload[offset + 1] << 8)
-    text = str(payload[start:end], "utf-8")
-    record[field] = text if form == "text" else json.loads(text)
+    part = payload[start:end]
+    # A long document is not there as text as well.
+    record[field] = str(part, "utf-8") if form == "text" else json.loads(part)
     return end
