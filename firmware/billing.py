@@ -62,7 +62,7 @@ class Billing:
         utc_s = self._meter.clock.utc_s()
         if utc_s is not None:
             self.close(utc_s)
-            self._end_part(document, utc_s)
+            self._tally(utc_s, True)
         self._meter.append("tariff", {"document": document})
         if utc_s is not None:
             self._tally(utc_s)
@@ -114,7 +114,7 @@ class Billing:
         passive = account.passive if 0 < account.passive_from_utc_s <= utc_s else None
         if passive:
             if not begins:  # else the old one collects nothing in the new period
-                self._end_part(passive, utc_s)
+                self._tally(utc_s, True)
             meter.append("tariff", {"document": passive})
         self._tally(utc_s)
 
@@ -131,21 +131,18 @@ class Billing:
         fields["charge_mp"] = account.period_charge_mp(end_wh) if ends_period(fields) else 0
         self._meter.append("period", fields)
 
-    def _end_part(self, document, utc_s):
-        """Counts the days of a part that the tariff of `document` will end."""
-        self._tally(utc_s, document.get("on_change") == "pro_rata")
-
     # --- tallies -----------------------------------------------------------------------------
 
-    def _tally(self, utc_s, needed=False):
+    def _tally(self, utc_s, part_ends=False):
         """Writes a tally if the day or the zone has changed, or the first of a part, where the
-        tariff asks for it; while the flash refuses, keeps it in memory as it is now."""
+        tariff or the arrears ask for it, or before the part ends. While the flash refuses, keeps it
+        in memory as it is now."""
         meter = self._meter
         account = meter.account
         tariff = account.tariff
         if tariff is None or self._end_wh or not self._is_dated(utc_s):
             return
-        if not needed and not account.needs_tallies():
+        if not part_ends and not account.needs_tallies():
             return
         usage = account.usage
         offset_s = meter.config.utc_offset_s

@@ -296,7 +296,9 @@ class Meter:
             up_s,
         )
         self._applying = True
-        self.apply(record, held, account)
+        # One with a tariff is taken over, which is not read a second time. Others stay where they
+        # lie: new ones would be scattered over the heap.
+        self.apply(record, held, account if kind in ("tariff", "resync") else None)
         self._applying = False
         # The record is on flash: what follows from it is done; only the answer waits.
         self.attempt(self.keep_floors)

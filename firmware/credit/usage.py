@@ -140,10 +140,14 @@ class Usage:
             self.share_days = max(1, self.day - begin_day)
 
     def follow(self, before, wh, pro_rata):
-        """Goes on behind the part `before`, which ended at a register inside the billing period."""
+        """Goes on behind the part `before`, which ended at a register inside the billing period.
+
+        Slabs of one without any tally end with it: so it was before there were tallies."""
         for name in ("period_day", "days", "day", "load_w", "recharged"):
             setattr(self, name, getattr(before, name))
-        if pro_rata and before.first_day:
+        if not before.first_day:
+            return
+        if pro_rata:
             self.share_days = max(1, self.period_day + self.days - self.day)
         else:
             self.base_wh = before.base_wh + sum(before.zone_wh) + wh - before.at_wh

@@ -204,7 +204,7 @@ def test_a_new_tariff_in_the_month_is_one_record_and_the_month_still_closes_once
     document = {**tariff_document((1, 100000), (None, 900000)), "id": "slabs", "version": 2}
     bench.order("t-1", 1, "tariff", document=document)
     kinds = [record["type"] for record in bench.records() if record["seq"] > seq]
-    assert kinds == ["tariff", "order"]
+    assert kinds == ["tally", "tariff", "order"]
     bench.restart()
     bench.run(3 * HOUR_S, 960)
     closed = [record for record in bench.records("period") if record["charge_mp"]]

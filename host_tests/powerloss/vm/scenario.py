@@ -12,6 +12,7 @@ from flash import BLOCK_BYTES, MARK, Flash
 from session import FOLDER, MOUNT, RUPEE_MP, Session, Truth, Wrong
 
 from firmware.core.records import RECORDS
+from firmware.credit.account import Account
 from firmware.meter import CHECKPOINT_FORMAT
 from firmware.metering import calibrating
 from firmware.storage.journal import Journal
@@ -223,20 +224,20 @@ def tallies(session):
     """Zones and days of a tariff, an unknown time in a zone, a tariff that waits for its time."""
     truth = session.truth
     session.order("t-3", 50, "tariff", document=rich_tariff(1))
-    session.run(240, 900)
+    session.run(120, 900)
     local_s = (truth.utc_s + 19800) % 86400
-    session.restart(off_s=(86400 + 23 * HOUR_S - local_s) % 86400)  # 23:00
-    session.run(HOUR_S + 300, 900, step_s=120)  # 0:05, in a zone
+    session.restart(off_s=(86400 + 23 * HOUR_S + 3300 - local_s) % 86400)  # 23:55
+    session.run(600, 900, step_s=120)  # 0:05, in a zone
     session.restart(off_s=60, time_known=False)
-    session.run(300, 900)
+    session.run(120, 900)
     session.meter.set_time(truth.utc_s * 1000)
     session.run(120, 900)
-    at_utc_s = truth.utc_s + 400
+    at_utc_s = truth.utc_s + 100
     document = rich_tariff(2, effective_from_utc_s=at_utc_s, on_change="pro_rata")
     session.order("t-4", 51, "tariff", document=document)
     session.restart()
     session.order("r-10", 52, paid_mp=RUPEE_MP, amount_mp=RUPEE_MP)
-    session.run(600, 900)
+    session.run(240, 900)
     session.show()
 
 
@@ -279,7 +280,7 @@ def ledger_is_lost(session):
 
 
 def _image_of(folder, size):
-    """(image of a flash with the journal files of a folder, their records)."""
+    """(image of a flash with the files of a journal, its records, the state of its account)."""
     flash = Flash(bytearray(b"\xff" * size), [])
     vfs.VfsLfs2.mkfs(flash)
     vfs.mount(vfs.VfsLfs2(flash), MOUNT)
@@ -289,12 +290,16 @@ def _image_of(folder, size):
             copy.write(source.read())
     image = bytes(flash.image)
     journal = Journal(FOLDER, CHECKPOINT_FORMAT)
-    for _ in journal.open()[2]:
-        pass
+    snapshot, _checkpoint, later = journal.open()
+    account = Account()
+    if snapshot:
+        account.restore(snapshot["account"])
+    for record in later:
+        account.apply(record)
     records = journal.records_after(0, 100000)
     journal.close()
     vfs.umount(MOUNT)
-    return image, records
+    return image, records, account.state()
 
 
 def old_format(name):
@@ -308,8 +313,8 @@ def old_format(name):
             expected = json.load(file)
         if session.meter is not None:
             session.stop()
-        image, records = _image_of(folder + "/data", len(session.flash.image))
-        session.become(image, before, expected, records)
+        image, records, account = _image_of(folder + "/data", len(session.flash.image))
+        session.become(image, before, expected, records, account)
         session.mount()
         session.start()
         balance_mp = session.meter.balance_mp()

@@ -184,10 +184,11 @@ class Truth:
         self.config_key = self.key
         self.link = self.trial = self.next_key = None
 
-    def _found(self, records, store_id, import_wh):
+    def _found(self, records, store_id, import_wh, account):
         self.__init__()
         for record in records:
             self._record(record, records[0]["seq"], store_id)
+        self.account.restore(account)
         self.true_wh = self.shown_wh = import_wh
         self.samples = [(0, import_wh)]
 
@@ -370,11 +371,11 @@ class Session:
         self.put((IMAGE, bytes(image)))
         self.flash.image[:] = image
 
-    def become(self, image, before, expected, records):
+    def become(self, image, before, expected, records, account):
         """From here on the meter is one whose flash, NVS and records are these. before: `utc_s`,
         `contact_closed` and `nvs` of the moment when its power failed; expected: what the firmware
-        of then made of it."""
-        self.mark("found", records, expected["store"], expected["import_wh"])
+        of then made of it; account: state that its snapshot and the records behind it give."""
+        self.mark("found", records, expected["store"], expected["import_wh"], account)
         self.replace(image)
         self.put((NVS, before["nvs"]))
         self.mark("off", before["utc_s"])
