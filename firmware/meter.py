@@ -236,8 +236,7 @@ class Meter:
         self.service = state.get("service", "")
         self.missing_told = state.get("missing", 0)
         self._set(state.get("settings", {}))
-        # Older snapshots know of the first warning only.
-        self.warnings.restore(state.get("warnings") or [int(state["low_warned"]), False])
+        self.warnings.restore(state.get("warnings"), state.get("low_warned"))
         self.orders.highest = state["highest"]
         self.orders.last = state.get("last_order")
         self.last_utc_s = state["last_utc_s"]
@@ -872,8 +871,10 @@ class Meter:
         balance_mp = self.balance_mp()
         if account.emergency_mp:
             return "in_use" if account.available_mp(balance_mp) > 0 else "consumed"
-        offered = self.config.emergency_limit_mp and not account.postpaid
-        if offered and balance_mp <= 0 and self.service != LEDGER_LOST:
+        if account.postpaid or self.service == LEDGER_LOST:
+            return "none"
+        # Below minus the limit it would be used up at once.
+        if -self.config.emergency_limit_mp < balance_mp <= 0:
             return "selectable"
         return "none"
 

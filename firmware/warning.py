@@ -4,20 +4,26 @@ Invariants
   - What was told follows from the events, live as at recovery: a restart tells nothing twice.
   - In payment mode credit there is none.
 
-docs/SPEC.md section 4.4 is the prose. Tests: host_tests/unit/test_warning.py.
+docs/SPEC.md section 4.3 is the prose. Tests: host_tests/unit/test_warning.py.
 """
 
+from firmware import outlook
 from firmware.core import civil, events
 from firmware.core.shim import const
 
-_LOW = const(1)  # bits of `told`
+# Bits of `told`; below them those of the three percentages.
+_LOW = const(8)
+_DAYS = const(16)
 _NIGHT_BEGIN_MIN = const(1320)
 _NIGHT_END_MIN = const(420)
 
 # Beeps by the code of the event.
 _BEEPS = {
     events.LOW_CREDIT: 2,
+    events.PERCENT_LEFT: 2,
+    events.DAYS_LEFT: 2,
     events.EMERGENCY_OFFERED: 3,
+    events.CLIFF_AHEAD: 4,
     events.CREDIT_EXHAUSTED: 5,
     events.GRACE_OVER: 8,
 }
@@ -30,15 +36,18 @@ class Warnings:
         self._meter = meter
         self.told = 0  # bits of thresholds that were told and are not recovered from
         self.offered = False  # the emergency credit was offered
+        self._cliff_wh = 0  # register at the cliff that was told
         self.beeps = 0  # to be sounded, unless it is night
 
     def state(self):
         """The state as a list for a snapshot; `restore` takes it back."""
-        return [self.told, self.offered]
+        return [self.told, self.offered, self._cliff_wh]
 
-    def restore(self, state):
-        """Takes what `state` gave."""
-        self.told, self.offered = state
+    def restore(self, state, low_warned):
+        """Takes what `state` gave; None: older firmware knew only if low credit was told."""
+        if state is None:
+            state = [_LOW if low_warned else 0, False, 0]
+        self.told, self.offered, self._cliff_wh = state
 
     def apply(self, record):
         """Takes a journal record: live after it is written, and at recovery."""
@@ -50,21 +59,66 @@ class Warnings:
         code = record["code"]
         if code == events.LOW_CREDIT:
             self.told |= _LOW
+        elif code == events.DAYS_LEFT:
+            self.told |= _DAYS
+        elif code == events.PERCENT_LEFT:
+            for percent, bit in self._percents():
+                if percent >= record["detail"]:
+                    self.told |= bit
+        elif code == events.CLIFF_AHEAD:
+            ahead = outlook.cliff(self._meter.account, record["import_wh"])
+            self._cliff_wh = record["import_wh"] + ahead[0] if ahead else 0
         elif code == events.EMERGENCY_OFFERED:
             self.offered = True
 
     def judge(self, balance_mp):
         """Tells what a balance has reached; returns the next lower one at which something is to be
         told, None if there is none. Raises StorageError."""
-        low_mp = self._meter.config.low_credit_mp
-        if balance_mp > low_mp:
-            # Hysteresis: the next warning only after a clear recovery.
-            if balance_mp > low_mp + low_mp // 10:
-                self.told &= ~_LOW
-        elif not self.told & _LOW:
-            self._tell(events.LOW_CREDIT, low_mp)
+        next_mp = None
+        for bit, code, detail, limit_mp in self._thresholds(balance_mp):
+            if balance_mp > limit_mp:
+                # Hysteresis: the next warning only after a clear recovery.
+                if balance_mp > limit_mp + limit_mp // 10:
+                    self.told &= ~bit
+                if next_mp is None or limit_mp > next_mp:
+                    next_mp = limit_mp
+            elif not self.told & bit:
+                self._tell(code, detail)
         self._offer()
-        return low_mp if balance_mp > low_mp else None
+        self._look_ahead()
+        return next_mp
+
+    def _thresholds(self, balance_mp):
+        """(bit, event, its detail, mp) of each threshold."""
+        meter = self._meter
+        config = meter.config
+        rows = [(_LOW, events.LOW_CREDIT, config.low_credit_mp, config.low_credit_mp)]
+        daily_mp = meter.profiles.mean_day()[1]
+        if daily_mp > 0 and config.low_days:
+            days = max(0, balance_mp // daily_mp)
+            rows.append((_DAYS, events.DAYS_LEFT, days, config.low_days * daily_mp))
+        recharge_mp = meter.account.last_recharge_mp
+        if recharge_mp:
+            # The lowest first: it says what the higher ones would.
+            for percent, bit in self._percents():
+                rows.append((bit, events.PERCENT_LEFT, percent, recharge_mp * percent // 100))
+        return rows
+
+    def _percents(self):
+        """(per cent of the last recharge, bit), rising. One of 0 is told by CREDIT_EXHAUSTED."""
+        config = self._meter.config
+        percents = (config.warn_percent_1, config.warn_percent_2, config.warn_percent_3)
+        return sorted([(percent, 1 << i) for i, percent in enumerate(percents) if percent])
+
+    def _look_ahead(self):
+        meter = self._meter
+        warn_wh = meter.config.cliff_warn_kwh * 1000
+        if not warn_wh:
+            return
+        wh = meter.energy.import_wh
+        ahead = outlook.cliff(meter.account, wh)
+        if ahead and ahead[0] <= warn_wh and wh + ahead[0] != self._cliff_wh:
+            self._tell(events.CLIFF_AHEAD, ahead[1])
 
     def _offer(self):
         meter = self._meter

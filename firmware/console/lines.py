@@ -35,6 +35,9 @@ _WORDS = """
 1003 grace over, cut in the next allowed window
 1004 in credit again
 1005 emergency credit offered
+1006 low credit, left of the last recharge
+1007 low credit, it lasts
+1008 the next units re-rate the month
 1009 no credit cut for now
 1010 sensor fault
 1011 sensor well again
@@ -104,6 +107,12 @@ def detail(record, utc_offset_s):
     value = record["detail"]
     if code == events.LOW_CREDIT:
         return "threshold " + rupees(value)
+    if code == events.PERCENT_LEFT:
+        return "%d %%" % value
+    if code == events.DAYS_LEFT:
+        return "%d days" % value
+    if code == events.CLIFF_AHEAD:
+        return "that costs " + rupees(value)
     if code == events.EMERGENCY_OFFERED:
         return "%s, by button or `emergency`" % rupees(value)
     if code == events.CREDIT_EXHAUSTED:

@@ -12,6 +12,11 @@ from firmware.core.shim import const
 # would take 1 kB of heap.
 RULES = """\
 low_credit_mp 5000000 0 1000000000
+low_days 3 0 60
+warn_percent_1 30 0 100
+warn_percent_2 10 0 100
+warn_percent_3 0 0 100
+cliff_warn_kwh 20 0 1000
 emergency_limit_mp 0 0 10000000000
 recharge_min_mp 0 0 10000000000
 balance_max_mp 0 0 10000000000

@@ -83,7 +83,7 @@ def test_provisioning_document_is_what_the_firmware_takes_and_is_given_once(benc
         ({"block_min": 20}, "block_min", "15 or 30"),
         ({"opening_balance_mp": 10**11}, "opening_balance_mp", "to 10000000000"),
         ({"tariff": {**TARIFF, "version": 0}}, "tariff.version", "from 1 to 65535"),
-        ({"tariff": {**TARIFF, "lines": []}}, "tariff.lines", "exactly one line"),
+        ({"tariff": {**TARIFF, "lines": []}}, "tariff.lines", "must be a list of 1 to 12"),
         ({"live_period_s": 0}, "live_period_s", "from 1 to 86400"),
         ({"rules": {"grace_s": -1}}, "grace_s", "from 0 to"),
         ({"metering": {"low_voltage_mv": 264000}}, "over_voltage_mv", "above low_voltage_mv"),

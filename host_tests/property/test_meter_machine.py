@@ -150,7 +150,7 @@ class MeterMachine(BenchMachine):
     def take_the_emergency_credit(self, console):
         offered_mp = self.settings.get("emergency_limit_mp", 0)
         in_use = self.postpaid or self.limit_mp
-        selectable = offered_mp > 0 and not in_use and self.balance_mp() <= 0
+        selectable = not in_use and -offered_mp < self.balance_mp() <= 0
         taken = self.bench.meter.take_emergency("console" if console else "button")
         assert taken == selectable
         if taken:

@@ -26,7 +26,7 @@ ARROWS = {
     "billing.py": {"core", "credit"},
     "outlook.py": {"core", "credit"},
     "payment.py": {"core"},
-    "warning.py": {"core"},
+    "warning.py": {"core", "outlook"},
     "start.py": {"core", "storage"},
     "meter.py": {
         *("core", "metering", "credit", "relay", "storage", "link", "console", "orders", "start"),

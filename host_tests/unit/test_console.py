@@ -48,7 +48,8 @@ def test_a_line_is_edited_echoed_and_bounded(console):
     assert console.shown == "statux\b \bs\n"
     assert console.type("x" * (LINE_MAX + 1)).endswith(f"error line: must be at most {LINE_MAX} "
                                                        "characters\n")  # fmt: skip
-    assert console.type("x" * LINE_MAX).startswith("error command: must be one of bill, calibrate, ")
+    shown = console.type("x" * LINE_MAX)
+    assert shown.startswith("error command: must be one of bill, calibrate, ")
 
 
 def test_the_code_is_not_echoed(console):

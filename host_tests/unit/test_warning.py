@@ -5,6 +5,7 @@ import functools
 import pytest
 
 from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S
+from host_tests.fakes.documents import tariff_document
 
 RUPEE_MP = 100000
 NOON_UTC_S = MIDNIGHT_UTC_S + 12 * HOUR_S
@@ -27,6 +28,135 @@ def codes(bench):
 def consume_to(bench, balance_mp):
     while bench.meter.balance_mp() > balance_mp:
         bench.run(10, 6000)
+
+
+def details(bench, code):
+    return [event["detail"] for event in bench.records("event", code)]
+
+
+# --- rupees, days and per cent -------------------------------------------------------------------
+
+
+def test_percentages_of_the_last_recharge_are_told_once_each_and_again_after_a_recovery(make_bench):
+    bench = make_bench(NOON_UTC_S, **rules(low_credit_mp=0), opening_balance_mp=0)
+    bench.order("r-1", 1, amount_mp=100 * RUPEE_MP)
+    consume_to(bench, 31 * RUPEE_MP)
+    assert details(bench, 1006) == []
+    consume_to(bench, 29 * RUPEE_MP)
+    assert details(bench, 1006) == [30]
+    assert bench.records("event", 1006)[0]["balance_mp"] <= 30 * RUPEE_MP
+    bench.restart()
+    consume_to(bench, 11 * RUPEE_MP)
+    assert details(bench, 1006) == [30]
+    consume_to(bench, 1 * RUPEE_MP)
+    assert details(bench, 1006) == [30, 10]
+    bench.order("r-2", 2, amount_mp=100 * RUPEE_MP)
+    consume_to(bench, 2 * RUPEE_MP)
+    assert details(bench, 1006) == [30, 10, 30, 10]
+    consume_to(bench, 0)
+    assert details(bench, 1006) == [30, 10, 30, 10]  # 0 % is event 1002
+    assert len(details(bench, 1002)) == 1
+
+
+def test_a_small_recharge_tells_the_lowest_percentage_only(make_bench):
+    bench = make_bench(NOON_UTC_S, **rules(low_credit_mp=0), opening_balance_mp=-95 * RUPEE_MP)
+    bench.order("r-1", 1, amount_mp=100 * RUPEE_MP)  # 5 are left
+    assert details(bench, 1006) == [10]
+    bench.run(60)
+    assert details(bench, 1006) == [10]
+
+
+def test_a_threshold_is_not_told_again_within_its_hysteresis(make_bench):
+    bench = make_bench(NOON_UTC_S, **rules(low_credit_mp=50 * RUPEE_MP))
+    consume_to(bench, 50 * RUPEE_MP)
+    for counter, rupees, told in ((1, 4, 1), (2, 8, 2)):
+        bench.order(f"j-{counter}", counter, "adjustment", entry="adjustment",
+                    amount_mp=rupees * RUPEE_MP)  # fmt: skip
+        bench.run(1)
+        consume_to(bench, 50 * RUPEE_MP - 1000)
+        assert details(bench, 1001) == [50 * RUPEE_MP] * told
+
+
+def test_days_left_follow_from_the_last_days(make_bench):
+    bench = make_bench(**rules(low_credit_mp=0), opening_balance_mp=100 * RUPEE_MP)
+    hours = 0
+    while not details(bench, 1007):
+        bench.run(HOUR_S, 100, step_s=60)  # 2.4 kWh, 15.96 rupees a day
+        hours += 1
+        assert hours < 200
+    daily_mp = bench.meter.profiles.mean_day()[1]
+    told = bench.records("event", 1007)[0]
+    assert daily_mp == pytest.approx(16 * RUPEE_MP, abs=RUPEE_MP)
+    assert 2 * daily_mp < told["balance_mp"] <= 3 * daily_mp
+    assert told["detail"] == told["balance_mp"] // daily_mp
+    bench.restart()
+    bench.run(5 * HOUR_S, 100, step_s=60)
+    assert len(details(bench, 1007)) == 1
+    other = make_bench(folder="off", **rules(low_days=0), opening_balance_mp=100 * RUPEE_MP)
+    other.run(100 * HOUR_S, 100, step_s=60)
+    assert not details(other, 1007)
+
+
+def test_in_credit_mode_nothing_is_told_and_behind_it_all_of_it_anew(make_bench):
+    bench = make_bench(NOON_UTC_S, **rules())
+    consume_to(bench, 4 * RUPEE_MP)
+    assert len(details(bench, 1001)) == 1
+    bench.order("m-1", 1, "mode", mode="credit")
+    consume_to(bench, -RUPEE_MP)
+    bench.order("m-2", 2, "mode", mode="prepayment")
+    bench.run(60)
+    assert len(details(bench, 1001)) == 2
+
+
+# --- cliffs --------------------------------------------------------------------------------------
+
+
+def cliff_document(limit_kwh=3, **changes):
+    """Up to a limit 1 rupee a kWh; beyond it all units cost 5."""
+    line = {
+        "name": "energy",
+        "shape": "whole",
+        "slabs": [
+            {"up_to_kwh": limit_kwh, "rate_mp_per_kwh": RUPEE_MP},
+            {"up_to_kwh": None, "rate_mp_per_kwh": 5 * RUPEE_MP},
+        ],
+    }
+    return {**tariff_document(), "id": "cliff", "lines": [line], **changes}
+
+
+def consume_kwh(bench, kwh):
+    while bench.meter.energy.import_wh < kwh * 1000:
+        bench.run(10, 6000)
+
+
+def test_a_cliff_is_told_before_it_comes_with_what_it_costs(make_bench):
+    config = rules(cliff_warn_kwh=1, low_credit_mp=0)
+    bench = make_bench(NOON_UTC_S, **config, tariff=cliff_document())
+    consume_kwh(bench, 1)
+    assert details(bench, 1008) == []
+    consume_kwh(bench, 2.2)
+    told = bench.records("event", 1008)
+    assert [event["detail"] for event in told] == [3 * 4 * RUPEE_MP]
+    assert 2000 <= told[0]["import_wh"] <= 2100
+    balance_mp = told[0]["balance_mp"]
+    bench.restart()
+    consume_kwh(bench, 3.2)
+    assert len(details(bench, 1008)) == 1
+    used_wh = bench.meter.energy.import_wh - told[0]["import_wh"]
+    cost_mp = balance_mp - bench.meter.balance_mp()
+    assert used_wh * 100 < cost_mp - 8 * RUPEE_MP  # what came before it was re-rated
+
+
+def test_each_month_has_its_cliff_and_0_tells_none(make_bench):
+    february_utc_s = 1769884200
+    for kwh, told in ((1, 2), (0, 0)):
+        config = rules(cliff_warn_kwh=kwh)
+        bench = make_bench(
+            february_utc_s - HOUR_S, f"month-{kwh}", **config, tariff=cliff_document(2)
+        )
+        bench.run(HOUR_S + 60, 2400)
+        bench.run(HOUR_S, 2400)
+        assert details(bench, 1008) == [2 * 4 * RUPEE_MP] * told
 
 
 # --- emergency credit --------------------------------------------------------------------------
@@ -92,6 +222,16 @@ def test_a_press_brings_a_cut_supply_back(offering):
     assert bench.contact.closed
     bench.restart()
     assert bench.contact.closed
+
+
+def test_it_is_not_offered_where_it_would_be_used_up_at_once(offering):
+    bench = offering
+    bench.order("j-1", 1, "adjustment", entry="adjustment", amount_mp=-120 * RUPEE_MP)
+    assert (bench.meter.balance_mp(), word(bench)) == (-20 * RUPEE_MP, "none")
+    assert not bench.meter.take_emergency("button")
+    bench.order("r-1", 2, amount_mp=1)
+    assert word(bench) == "selectable"
+    assert len(bench.records("event", 1005)) == 1
 
 
 @pytest.mark.parametrize("limit_mp", [0, 5])

@@ -307,6 +307,7 @@ def look(fields):
         "status_led": line(STATUS_LED).level,
         "buzzer": line(BUZZER).level,
         "pulses": line(PULSE_LED).rises,
+        "beeps": line(BUZZER).rises,
         "held_values": getattr(circuit.load, "held", 0),
     }
     seen["knobs"] = dict(knobs)
