@@ -324,6 +324,8 @@ def order(run, rng):
         members = {"amount_mp": rng.randint(1, 500_000), "share_percent": rng.randint(0, 60)}
         if rng.random() < 0.2:
             members["at_once"] = 1
+        elif rng.random() < 0.5:
+            members["per_day_mp"] = rng.randint(1, 200_000)
     elif kind == "adjustment":
         entry, amount_mp = rng.choice((("refund", -1), ("adjustment", -1), ("adjustment", 1)))
         members = {"entry": entry, "amount_mp": amount_mp * rng.randint(1, 500_000)}

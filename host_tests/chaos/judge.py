@@ -1,7 +1,7 @@
 """Reads the histories of a chaos run and says what does not agree. Integers only.
 
 Nothing of the product is used to judge it but the reading of a meter's flash: the balance is
-recomputed here from prices and registers (tariffs of a run have one price).
+recomputed here from the records, with the second opinion on charges of property/bill_model.py.
 
 | invariant | what must hold |
 |---|---|
@@ -24,11 +24,13 @@ import json
 from collections import defaultdict
 
 from firmware.core import events
+from host_tests.property.bill_model import Bill
 
 NJ_PER_WH = 3_600_000_000_000
 NJ_PER_WS = 1_000_000_000
 CUT_WH = 10
 CUT_S = 10
+LATE_MAX_WH = 1_000_000  # what a meter may consume while its flash refuses
 PER_MILLE = 3  # of the sensor and its sampling
 TURN_MS = 120_000  # a gap of two samples is bridged, and a board may be a minute ahead
 DECIDED = ("accepted", "range", "malformed", "unsupported", "expired", "time_unknown")
@@ -155,8 +157,9 @@ def judge_records(meter, acked, on_flash, at_gateway, at_utility):
 def judge_ledger(meter, records):
     """Recompute the balance of every record of a meter, in order."""
     found = []
-    credits_mp = closed_mp = start_wh = price = register_wh = blocks_wh = 0
-    arrears_mp = share_percent = emergency_mp = balance_mp = 0
+    bill = Bill()
+    credits_mp = register_wh = blocks_wh = balance_mp = 0
+    arrears_mp = share_percent = per_day_mp = arrears_day = emergency_mp = 0
     seen = defaultdict(int)
     moment = 0, 0
     lost = False
@@ -168,44 +171,49 @@ def judge_ledger(meter, records):
         kind = record["type"]
         if "id" in record and record.get("counter", 1):  # 0: by nobody's order
             seen[record["id"]] += 1
+        before_mp = credits_mp - bill.charges_mp(record.get("import_wh", register_wh))
+        bill.take(record)
         if kind == "credit" and record["kind"] == "recharge":
             # It pays emergency credit taken, then the arrears' share of the rest, then credit.
-            before_mp = credits_mp - closed_mp - (record["import_wh"] - start_wh) * price
             taken_mp = min(record["amount_mp"], emergency_mp, max(0, -before_mp))
             share_mp = ((record["amount_mp"] - taken_mp) * share_percent + 50) // 100
             share_mp = min(arrears_mp, share_mp)
             arrears_mp -= share_mp
             credits_mp += record["amount_mp"] - share_mp
-            if before_mp + record["amount_mp"] - share_mp > 0:
+            if credits_mp - bill.charges_mp(record["import_wh"]) > 0:
                 emergency_mp = 0
         elif kind == "credit":
             credits_mp += record["amount_mp"]
         elif kind == "recovery":
+            if not (arrears_mp and per_day_mp):
+                arrears_day = 0
             arrears_mp += record["amount_mp"]
-            share_percent = record["share_percent"]
+            share_percent, per_day_mp = record["share_percent"], record["per_day_mp"]
             if record["at_once"]:
                 credits_mp -= arrears_mp
                 arrears_mp = 0
         elif kind == "mode" and record["mode"] == "credit":
             emergency_mp = 0
         elif kind == "mode":
-            due_mp = max(0, -(credits_mp - closed_mp - (record["import_wh"] - start_wh) * price))
+            if not (arrears_mp and per_day_mp):
+                arrears_day = 0
+            due_mp = max(0, -before_mp)
             credits_mp += due_mp
             arrears_mp += due_mp
-            share_percent = record["share_percent"]
+            share_percent, per_day_mp = record["share_percent"], record["per_day_mp"]
         elif kind == "emergency":
             emergency_mp = record["limit_mp"]
         elif kind == "period" and not record["start_utc_s"]:
             continue  # the period got its date; its end is not the register of that moment
-        elif kind == "period":
-            closed_mp += (record["end_wh"] - start_wh) * price
-            start_wh = record["end_wh"]
-        elif kind == "tariff":
-            wh = record["import_wh"]
-            closed_mp += (wh - start_wh) * price
-            start_wh = wh
-            (slab,) = record["document"]["lines"][0]["slabs"]
-            price = slab["rate_mp_per_kwh"] // 1000
+        elif kind == "tally" and arrears_mp and per_day_mp:
+            days = record["day"] - arrears_day
+            if arrears_day and days > 0:
+                left_mp = max(0, credits_mp - bill.charges_mp(record["import_wh"]))
+                paid_mp = min(arrears_mp, days * per_day_mp, left_mp)
+                arrears_mp -= paid_mp
+                credits_mp -= paid_mp
+            if days > 0 or days < -1:
+                arrears_day = record["day"]
         elif kind in ("block", "load"):
             blocks_wh += record["energy_wh"]
             if blocks_wh != record["import_wh"]:
@@ -222,8 +230,8 @@ def judge_ledger(meter, records):
             blocks_wh = record["import_wh"]  # the profile begins anew
             ours = {
                 "credits_mp": credits_mp,
-                "closed_mp": closed_mp,
-                "period_start_wh": start_wh,
+                "closed_mp": bill.closed_mp,
+                "period_start_wh": bill.start_wh,
                 "arrears_mp": arrears_mp,
                 "emergency_mp": emergency_mp,
             }
@@ -235,18 +243,17 @@ def judge_ledger(meter, records):
             # A period that waited for its flash has the month's last register, and the balance of
             # the moment when it was written.
             wh = record["end_wh"]
-            late_mp = credits_mp - closed_mp - (wh - start_wh) * price - record["balance_mp"]
             if lost:
                 wh = max(wh, register_wh)
-            elif late_mp > 0 and late_mp % price == 0:
-                wh += late_mp // price
+            else:
+                wh = register_of(bill, credits_mp - record["balance_mp"], wh)
         # A block that waited is of an earlier moment.
         waited = (record["boot"], record["up_s"]) < moment
         moment = max(moment, (record["boot"], record["up_s"]))
         if wh < register_wh and not waited:
             wrong("energy", f"record {record['seq']}: {wh} Wh after {register_wh} Wh")
         register_wh = max(register_wh, wh)
-        balance_mp = credits_mp - closed_mp - (wh - start_wh) * price
+        balance_mp = credits_mp - bill.charges_mp(wh)
         if record["balance_mp"] != balance_mp and not lost:
             wrong(
                 "balance",
@@ -258,6 +265,18 @@ def judge_ledger(meter, records):
         if times > 1:
             found.append(Violation("once", meter, f"{id_} was decided {times} times"))
     return found
+
+
+def register_of(bill, charges_mp, wh):
+    """The register from `wh` on at which the charges are so; `wh` if there is none."""
+    low, high = wh, wh + LATE_MAX_WH
+    while low < high:
+        middle = (low + high) // 2
+        if bill.charges_mp(middle) < charges_mp:
+            low = middle + 1
+        else:
+            high = middle
+    return low if bill.charges_mp(low) == charges_mp else wh
 
 
 def judge_damage(meter, damaged, records):

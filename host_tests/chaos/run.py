@@ -98,6 +98,35 @@ def _share(count, table):
     return names
 
 
+def zoned(rate_mp_per_kwh, version, **members):
+    """A tariff whose charges need all that a meter's tallies tell."""
+    per = {"shape": "fixed", "per": "connection"}
+    windows = [(("peak", "night")[n % 2], 180 * n) for n in range(8)]
+    document = slabs(
+        (2, rate_mp_per_kwh // 2_000),
+        (None, rate_mp_per_kwh // 1_000),
+        name="zoned",
+        version=version,
+    )
+    document["lines"] += [
+        {
+            "name": "time",
+            "shape": "time_of_day",
+            "percent_x1000": {"peak": 20_000, "night": -10_000},
+            "of": ["energy"],
+        },
+        {**per, "name": "rent", "rate_mp": 310_001, "collect": "monthly"},
+        {**per, "name": "supply", "rate_mp": 620_003, "collect": "daily", "by_supply": True},
+        {**per, "name": "once", "rate_mp": 99_999, "collect": "first_recharge"},
+    ]
+    return {
+        **document,
+        "full_supply_min": 1260,
+        "zones": [{"name": n, "from_min": at, "to_min": at + 60} for n, at in windows],
+        **members,
+    }
+
+
 class Run:
     """A run in `folder`. `go()` returns the violations; `table()` the counts as text."""
 
@@ -116,7 +145,7 @@ class Run:
                 _load(CURRENTS_A[n % len(CURRENTS_A)]),
                 50 * RUPEE_MP,
                 20 * RUPEE_MP,
-                JBVNL_URBAN,
+                zoned(685_000, 1) if n == 1 else JBVNL_URBAN,
                 sample_period_ms=SAMPLE_MS,
                 live_period_s=LIVE_S,
                 seed=seed * 10 + n,
@@ -666,9 +695,18 @@ class Run:
 
     def tariff(self, meter, rate_mp_per_kwh):
         self._versions[meter] += 1
-        document = slabs(
-            (None, rate_mp_per_kwh // 1_000), name="chaos", version=self._versions[meter]
-        )
+        version = self._versions[meter]
+        document = slabs((None, rate_mp_per_kwh // 1_000), name="chaos", version=version)
+        if meter == self.meters[0]:
+            now_utc_s = self.world.conductor.now_ms() // 1000
+            held_utc_s = now_utc_s + 3600 if version % 3 == 0 else 0
+            on_change = ("carry_on", "pro_rata")[version % 2]
+            document = zoned(
+                rate_mp_per_kwh,
+                version + 1,
+                effective_from_utc_s=held_utc_s,
+                on_change=on_change,
+            )
         self.api("POST", f"/api/meters/{meter}/tariff", {"document": document})
 
     def change_load(self, meter, current):
