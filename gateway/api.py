@@ -322,15 +322,18 @@ def _meters(parts: Parts) -> APIRouter:
         the charges, each entry of the ledger. Their `amount_mp` add up to `moved_mp`."""
         offset_s = parts.meters.rules(meter).utc_offset_s
         now_utc_s = parts.clock.utc_ms() // 1000
-        until = now_utc_s + 1 if span.until is None else span.until
-        since = civil.month_start_utc_s(min(now_utc_s, until - 1), offset_s)
+        # The meter's clock may be ahead of ours: "now" is behind all of its records.
+        until = models.UTC_S_MAX if span.until is None else span.until
+        known = parts.audit.result(meter, parts.live.last_values(meter))
+        start_day = known["open_period"]["start_day"] if "open_period" in known else 1
+        since = civil.month_start_utc_s(min(now_utc_s, until - 1), offset_s, start_day)
         if span.since is not None:
             since = span.since
         if until <= since:
             raise FieldError("until", f"must be an integer from {since + 1} to {models.UTC_S_MAX}")
-        said = parts.audit.result(meter, parts.live.last_values(meter)).get("by_meter")
-        import_wh = said["import_wh"] if said else 0
-        return explain.explain(parts.store, meter, since, until, import_wh)
+        import_wh = known["by_meter"]["import_wh"] if "by_meter" in known else 0
+        found = explain.explain(parts.store, meter, since, until, import_wh)
+        return {**found, "until_utc_s": now_utc_s if span.until is None else until}
 
     @router.post("/{meter}/tariff", status_code=202, summary="Send a tariff to a meter")
     def send_tariff(meter: str, new: models.NewTariff) -> dict[str, Any]:

@@ -152,6 +152,7 @@ class Audit:
                 "open_period": {
                     "start_utc_s": account.period_start_utc_s,
                     "start_wh": account.period_start_wh,
+                    "start_day": account.tariff.period_start_day if account.tariff else 1,
                     "charge_mp": total_mp(lines),
                     "lines": [dict(zip(LINE, line, strict=True)) for line in lines],
                 },

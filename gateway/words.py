@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from firmware.console import statements
 from gateway.errors import FieldError
 
 MP_PER_RUPEE = 100_000
@@ -110,16 +111,9 @@ def rupees(amount_mp: int) -> str:
 
 def charge_line(line: dict[str, Any]) -> str:
     """A line of a charge, as the audit puts it."""
-    quantity, unit, rate = line["quantity"], line["unit"], line["rate"]
-    if unit == "Wh":
-        of = f"{quantity / 1000:.3f} kWh"
-        at = "" if rate is None else f" at {rupees(rate)}"
-    elif unit == "%":
-        of, at = f"{rate / 1000:g} % of {rupees(quantity)}", ""
-    else:
-        of = f"{quantity} {unit}" if unit else ""
-        at = f" at {rupees(rate)} a month" if unit else ""
-    return f"{line['name']}{of and f': {of}'}{at} = {rupees(line['amount_mp'])} ₹"
+    names = ("name", "kind", "quantity", "unit", "rate")
+    detail = statements.detail([line.get(name) for name in names])
+    return f"{line['name']}{detail and f': {detail}'} = {rupees(line['amount_mp'])} ₹"
 
 
 def exact_rupees(amount_mp: int) -> str:

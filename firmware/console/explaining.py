@@ -21,7 +21,7 @@ async def explain(console, words):
     if utc_s is None:
         raise CommandError("explain", "the time is not known yet")
     utc_offset_s = meter.config.utc_offset_s
-    since_utc_s, until_utc_s = _moments(words, utc_s, utc_offset_s)
+    since_utc_s, until_utc_s = _moments(meter, words, utc_s)
     explanation = Explanation(since_utc_s, until_utc_s, meter.account.tariff)
     seq = count = 0
     while not explanation.finished:
@@ -84,11 +84,12 @@ def _days_left(days):
     return "days left: " + (str(days) if days >= 0 else "not known yet")
 
 
-def _moments(words, utc_s, utc_offset_s):
+def _moments(meter, words, utc_s):
+    utc_offset_s = meter.config.utc_offset_s
     if not words:
         return utc_s - (utc_s + utc_offset_s) % civil.DAY_S, utc_s + 1
     if words == ["month"]:
-        return civil.month_start_utc_s(utc_s, utc_offset_s), utc_s + 1
+        return meter.billing.month_start_utc_s(utc_s), utc_s + 1
     if len(words) > 2:
         raise CommandError("explain", "takes two dates at most")
     moments = [_date(word) * civil.DAY_S - utc_offset_s for word in words]

@@ -17,15 +17,12 @@ ENTRIES_MAX = const(40)
 _CLOSING_S = const(60)
 
 _CLOSINGS = ("day", "billing", "period")
-# Types that say anew what an account is.
-_ANEW = ("resync", "account")
 
 # Movements of the ledger other than credits, by the type of the record that makes them.
 _NAMES = {
     "recovery": ("arrears taken at once", "arrears"),
     "tally": ("arrears taken by the day", "arrears"),
     "mode": ("change of the payment mode", "mode"),
-    "account": ("change of the account", "account"),
     "resync": ("totals by the gateway's resync", "resync"),
 }
 
@@ -59,16 +56,10 @@ class Statement:
         if kind not in LEDGER:
             return
         account = self.account
-        if kind in _ANEW:
-            balance_mp = account.balance_mp(wh)
-            self._add_lines(account.open_lines(wh))
-            apply(account, record, wh)
-            self._before = account.open_lines(wh)
-            self._enter(record, account.balance_mp(wh) - balance_mp, 0)
+        if kind == "resync" or record.get("action") == "opened":
+            self._begin_anew(record, wh)
             return
-        lines = None  # of a part that ends
-        if account.tariff and (kind == "tariff" or (kind == "period" and ends_period(record))):
-            lines = charges.charge_lines(account.tariff, account.closing(record))
+        lines = self._last_lines(record, wh)
         credits_mp, closed_mp = account.credits_mp, account.closed_mp
         taken_mp = 0
         if kind == "credit":
@@ -77,6 +68,27 @@ class Statement:
         if lines is not None:
             self._close(lines, account.closed_mp - closed_mp, record["utc_s"])
         self._enter(record, account.credits_mp - credits_mp, taken_mp)
+
+    def _last_lines(self, record, wh):
+        """The lines of the part that a record ends; None: it goes on."""
+        account, kind = self.account, record["type"]
+        if kind == "account" and "moved_to" in record["document"]:
+            return account.open_lines(wh)
+        if kind in ("tariff", "account") or (kind == "period" and ends_period(record)):
+            if account.tariff is None:
+                return ()
+            return charges.charge_lines(account.tariff, account.closing(record))
+        return None
+
+    def _begin_anew(self, record, wh):
+        """A record says what the account is from now on, or was from an earlier register on."""
+        account = self.account
+        balance_mp = account.balance_mp(wh)
+        self._add_lines(account.open_lines(wh))
+        apply(account, record, wh)
+        from_wh = record["document"].get("start_wh", wh)
+        self._before = account.open_lines(from_wh)
+        self._enter(record, account.balance_mp(from_wh) - balance_mp, 0)
 
     def begin_journal(self, utc_s):
         """The meter began another journal: what its account was is not known to it."""
@@ -129,9 +141,26 @@ class Statement:
                 self._add(name, kind, taken_mp, unit, amount_mp, utc_s)
             if moved_mp != amount_mp:
                 self._add("arrears taken from it", "arrears", 0, "", moved_mp - amount_mp, utc_s)
+        elif kind == "account":
+            self._enter_account(record, moved_mp)
         elif moved_mp:
             name, kind = _NAMES.get(kind, ("not explained by the records", "unknown"))
             self._add(name, kind, 0, "", moved_mp, utc_s)
+
+    def _enter_account(self, record, moved_mp):
+        document, utc_s = record["document"], record["utc_s"]
+        if "refund_mp" in document:  # closed, and settled
+            for name, kind in (("arrears settled", "arrears"), ("refund at the closing", "refund")):
+                amount_mp = document[kind + "_mp"]
+                if amount_mp:
+                    self._add(name, kind, 0, "", -amount_mp, utc_s)
+                moved_mp += amount_mp
+        if moved_mp:
+            name = "account " + record["action"]
+            for member in ("moved_to", "moved_from"):
+                if member in document:
+                    name = "account %s %s" % (member.replace("_", " "), document[member])
+            self._add(name, "account", 0, "", moved_mp, utc_s)
 
     def _add(self, name, kind, quantity, unit, amount_mp, utc_s):
         entries = self._entries

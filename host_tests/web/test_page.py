@@ -71,7 +71,10 @@ def test_a_browser_shows_meters_recharges_and_events(bench, browse):  # noqa: F8
     meter.flush()
     bench.recharge_is(bench.recharge().json()["id"], "confirmed")
     meter.flush()
-    meter.send_live(power_mw=412_000, credit="low_credit")
+    meter.send_live(
+        power_mw=412_000, credit="low_credit",
+        today_wh=1500, today_mp=1_030_000, days_left=13, next_kwh_mp=850_000,
+    )  # fmt: skip
     bench.until(lambda: bench.gateway.live.view("JH-0001").get("power_mw") == 412_000)
     text = browse()
     for words in (
@@ -85,6 +88,11 @@ def test_a_browser_shows_meters_recharges_and_events(bench, browse):  # noqa: F8
         "₹ 50.00 confirmed by the meter, balance ₹ 139.70",
         "low credit: below 50.00 rupees",
         "&lt;img src=x onerror=alert(1)&gt; &amp; Sons",
+        "Today 1.500 kWh, ₹ 10.30",
+        "Days left, about 13",
+        "Next kWh ₹ 8.50",
+        "energy above 1 kWh 0.500 kWh at 8.50 -4.25000",
+        "Closing balance 2026-01-05 13:30 139.70000",
     ):
         assert words in text, text
 
