@@ -377,7 +377,7 @@ def _say(view: dict[str, Any]) -> None:
     if view["state"] == "confirmed" and view["balance_mp"] is not None:
         text += f", balance {words.rupees(view['balance_mp'])} rupees"
     if view["code"]:
-        text += f" ({view['code']})"
+        text += f" ({words.refusal(view['code'], view['field'])})"
     typer.echo(text)
 
 

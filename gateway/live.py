@@ -193,6 +193,7 @@ class LiveBoard:
             {
                 **view,
                 "amount_rupees": words.rupees(view["amount_mp"]),
+                "code_words": words.refusal(view["code"], view["field"]),
                 "balance_rupees": None if balance_mp is None else words.rupees(balance_mp),
             },
         )

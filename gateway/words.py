@@ -102,6 +102,15 @@ ORDERS = {
 }
 
 
+def refusal(code: str, field: str) -> str:
+    """Why a meter did not take a recharge, "" without a code."""
+    if code == "range" and field == "amount_mp":
+        return "refused, the amount is below the least or above the highest of this meter"
+    if code == "range" and field == "balance_mp":
+        return "refused, the balance would be above the highest of this meter"
+    return RESULTS.get(code, code)
+
+
 def rupees(amount_mp: int) -> str:
     """An amount in rupees with two decimals, rounded half up away from zero: 1234567 -> 12.35."""
     paise = (abs(amount_mp) + MP_PER_PAISA // 2) // MP_PER_PAISA

@@ -80,6 +80,14 @@ def test_span(seconds, text):
     assert words.span(seconds) == text
 
 
+def test_a_refused_recharge_says_which_bound_it_was():
+    assert "the amount is below the least" in words.refusal("range", "amount_mp")
+    assert "the balance would be above" in words.refusal("range", "balance_mp")
+    assert words.refusal("range", "") == words.RESULTS["range"]
+    assert words.refusal("old_backup", "") == "old_backup"
+    assert words.refusal("", "") == ""
+
+
 def test_every_word_of_the_wire_has_words():
     assert set(words.STATES) == set(STATES)
     assert set(words.CAUSES) == set(CAUSES)

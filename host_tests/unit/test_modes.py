@@ -234,3 +234,37 @@ def test_a_wrong_member_of_a_mode_is_named_and_nothing_changes(bench, members, f
     answer = bench.order("m-1", 1, "mode", **members)
     assert (answer["result"], answer["field"]) == ("range", field)
     assert bench.meter.live()["mode"] == "prepayment"
+
+
+def test_each_day_pays_its_part_of_the_arrears_while_there_is_credit(bench):
+    answer = bench.order(
+        "a-1", 1, "arrears", amount_mp=30 * RUPEE_MP, share_percent=0, per_day_mp=4 * RUPEE_MP
+    )
+    assert answer["balance_mp"] == 100 * RUPEE_MP
+    consume(bench, 25, 0)
+    assert bench.meter.live()["arrears_mp"] == 26 * RUPEE_MP
+    bench.restart(off_s=3 * DAY_S)  # days without power count as well
+    consume(bench, 1, 0)
+    live = bench.meter.live()
+    assert (live["arrears_mp"], live["balance_mp"]) == (14 * RUPEE_MP, 84 * RUPEE_MP)
+    bench.restart(time_known=False)
+    consume(bench, 48, 0)
+    assert bench.meter.live()["arrears_mp"] == 14 * RUPEE_MP
+    assert bench.meter.set_time(bench.utc_s * 1000)
+    consume(bench, 1, 0)
+    assert bench.meter.live()["arrears_mp"] == 6 * RUPEE_MP
+    bench.order("j-1", 2, "adjustment", entry="adjustment", amount_mp=-75 * RUPEE_MP)
+    consume(bench, 24, 0)
+    live = bench.meter.live()
+    assert (live["arrears_mp"], live["balance_mp"]) == (5 * RUPEE_MP, 0)
+    consume(bench, 48, 0)
+    assert bench.meter.live()["arrears_mp"] == 5 * RUPEE_MP
+    assert live["aggregated_debt_mp"] == 5 * RUPEE_MP
+    for tally in bench.records("tally"):
+        assert tally["balance_mp"] >= 0
+
+
+def test_without_daily_arrears_a_flat_tariff_writes_no_tallies(bench):
+    bench.order("a-1", 1, "arrears", amount_mp=30 * RUPEE_MP, share_percent=10)
+    consume(bench, 72, 0)
+    assert not bench.records("tally")
