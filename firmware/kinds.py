@@ -8,10 +8,13 @@ host_tests/unit/test_orders.py.
 from firmware.core.config import rows
 from firmware.core.records import LEDGER_LOST, MODES
 from firmware.core.settings import check_settings
+from firmware.core.shim import const
 from firmware.core.wallclock import PLAUSIBLE_UTC_S
 from firmware.credit import tariff as tariffs
 from firmware.credit.usage import Usage
 from firmware.link import codec
+
+_DOCUMENTS_MAX = const(5000)  # of two tariffs: a snapshot has both, and is made in the heap
 
 # Members of a resync, as config.rows reads them: name, 1 if it is needed, lowest, highest.
 _TOTALS = """\
@@ -90,7 +93,15 @@ def _tariff(meter, order):
     if refusal:
         return refusal, False
     utc_s = meter.clock.utc_s()
-    if tariff.effective_from_utc_s > (meter.last_utc_s if utc_s is None else utc_s):
+    held = tariff.effective_from_utc_s > (meter.last_utc_s if utc_s is None else utc_s)
+    other = in_force.document if held and in_force else meter.account.passive
+    if other and len(codec.encode(other)) + len(codec.encode(tariff.document)) > _DOCUMENTS_MAX:
+        raise codec.CodecError(
+            "document",
+            "must be at most %d bytes of JSON together with the tariff %s"
+            % (_DOCUMENTS_MAX, "in force" if held else "that is held"),
+        )
+    if held:
         meter.append("passive", {"document": tariff.document})
     else:
         meter.billing.change_tariff(tariff.document)

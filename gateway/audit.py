@@ -61,6 +61,7 @@ class _Replay:
         self.mismatches = 0
         self.first_mismatch: dict[str, Any] | None = None
         self.last: dict[str, Any] | None = None
+        self.last_recomputed_mp = 0  # the balance at it: a period that ends behind it changes it
         self.moment = (0, 0)  # (boot, up_s) of the newest record of any type
         self.fault = ""
 
@@ -131,7 +132,9 @@ class Audit:
                     "fault": replay.fault,
                     "ledger_lost": replay.lost,
                 }
-            recomputed_mp = account.balance_mp(said["import_wh"])
+            recomputed_mp = replay.last_recomputed_mp
+            if source == "live":
+                recomputed_mp = account.balance_mp(said["import_wh"])
             lines = account.open_lines(said["import_wh"])
             return {
                 "meter": meter,
@@ -268,6 +271,7 @@ class Audit:
                 account.apply({**record, "charge_mp": charge_mp})
             if "import_wh" in record and "balance_mp" in record:
                 replay.last = record
+                replay.last_recomputed_mp = account.balance_mp(record["import_wh"])
             return
         replay.lost = False
         try:
@@ -282,8 +286,8 @@ class Audit:
         if "import_wh" in record and "balance_mp" in record:
             replay.checked += 1
             replay.last = record
-            recomputed_mp = account.balance_mp(record["import_wh"])
-            _compare(meter, replay, seq, record["balance_mp"], recomputed_mp)
+            replay.last_recomputed_mp = account.balance_mp(record["import_wh"])
+            _compare(meter, replay, seq, record["balance_mp"], replay.last_recomputed_mp)
 
 
 def _compare(meter: str, replay: _Replay, seq: int, by_meter_mp: int, recomputed_mp: int) -> None:

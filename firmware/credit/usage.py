@@ -112,8 +112,9 @@ class Usage:
 
     def normal(self, import_wh):
         """Energy above a register is of zone 0 until the next tally."""
-        self._run_to(import_wh)
-        self.zone = 0
+        if self.zone:
+            self._run_to(import_wh)
+            self.zone = 0
 
     def finish(self, tariff, end_wh):
         """The part ends with the billing period, at a register of `end_wh`."""

@@ -487,7 +487,7 @@ class Journal:
         Raises RecordError, JournalFull or StorageError; then the old snapshot still counts.
         """
         chain = struct.pack("<I16s", self.ledger_count, self._link)
-        body = chain + json.dumps(state).encode()
+        body = chain + json.dumps(state, separators=(",", ":")).encode()
         if len(body) > PAYLOAD_MAX:
             raise RecordError("snapshot", "is too long")
         try:

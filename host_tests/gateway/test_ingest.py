@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from firmware.link import codec
+from host_tests.fakes.documents import rich_tariff
 
 
 def quarantine(bench):
@@ -176,6 +177,38 @@ def test_wrong_balance_is_found(bench):
     assert balance["agree"] is False
     assert balance["difference_mp"] == 1
     assert balance["first_mismatch"]["seq"] == record["seq"]
+
+
+def test_a_wrong_charge_of_a_period_is_found(bench):
+    meter = bench.meter()
+    meter.record("tariff", document=rich_tariff(id="rich"))
+    day = {"period_day": 20454, "period_days": 31, "zone": 1, "supply_min": 0, "load_w": 2000}
+    meter.record("tally", day=20459, **day)
+    meter.block(2500)
+    meter.record("tally", day=20460, **{**day, "zone": 0, "supply_min": 700})
+    meter.flush()
+    assert bench.get("/api/meters/JH-0001/balance")["agree"] is True
+    charge_mp = meter.account.period_charge_mp(2500)
+    start_utc_s = meter.account.period_start_utc_s
+    record = meter.record(
+        "period",
+        start_utc_s=start_utc_s,
+        end_utc_s=start_utc_s + 86400,
+        start_wh=0,
+        end_wh=2500,
+        charge_mp=charge_mp + 1,
+        tariff="rich",
+        tariff_version=1,
+    )
+    meter.flush()
+    balance = bench.get("/api/meters/JH-0001/balance")
+    assert (balance["agree"], balance["difference_mp"]) == (False, 0)
+    assert balance["first_mismatch"] == {
+        "store": meter.store,
+        "seq": record["seq"],
+        "by_meter_mp": charge_mp + 1,
+        "recomputed_mp": charge_mp,
+    }
 
 
 def test_a_register_that_goes_back_is_an_alarm(bench):

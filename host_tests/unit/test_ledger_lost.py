@@ -9,7 +9,7 @@ import pytest
 
 from firmware.storage import errors
 from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S
-from host_tests.fakes.documents import tariff_document
+from host_tests.fakes.documents import rich_tariff, tariff_document
 
 RUPEE_MP = 100000
 
@@ -291,6 +291,55 @@ def test_a_resync_with_a_wrong_member_is_refused_by_name(bench, changes, field):
     after = bench.meter.live()
     assert (after["service"], after["balance_mp"]) == ("ledger_lost", before["balance_mp"])
     assert bench.order("s-2", 6, "resync", document=document(bench))["result"] == "accepted"
+
+
+def test_a_resync_gives_back_days_zones_and_the_tariff_that_waits(make_bench):
+    bench = make_bench(tariff=rich_tariff(id="rich"), sample_period_ms=60000)
+    later = {**rich_tariff(id="later"), "effective_from_utc_s": MIDNIGHT_UTC_S + 4 * 86400}
+    assert bench.order("t-1", 1, "tariff", document=later)["result"] == "accepted"
+    bench.order("r-1", 2, amount_mp=50 * RUPEE_MP)
+    bench.run(43 * HOUR_S, 960, step_s=60)  # until the second evening
+    account = bench.meter.account
+    said = document(bench)
+    assert min(said["usage"]["zone_wh"][:2]) > 0
+    assert min(said["usage"]["fixed"]) > 0
+    wh = bench.meter.energy.import_wh
+    lines = account.open_lines(wh)
+    put_back(bench, {})
+    assert bench.order("s-1", 5, "resync", document={**said, "import_wh": wh})["result"] == (
+        "accepted"
+    )
+    assert bench.meter.account.open_lines(wh) == lines
+    assert bench.meter.account.passive == later
+    bench.run(60 * HOUR_S, 960, step_s=60)
+    assert bench.meter.live()["tariff"] == "later"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"at_wh": -1}, "at_wh"),
+        ({"at_wh": 10**6}, "at_wh"),
+        ({"zone": 4}, "zone"),
+        ({"days": 32}, "days"),
+        ({"day": None}, "day"),
+        ({"whole": 2}, "whole"),
+        ({"zone_wh": [0]}, "zone_wh"),
+        ({"zone_wh": [0, 0, 0, -1]}, "zone_wh"),
+        ({"zone_wh": [1, 0, 0, 0]}, "zone_wh"),
+        ({"fixed": [0, 0]}, "fixed"),
+        ({"fixed": [0, 0, 2**63]}, "fixed"),
+    ],
+)
+def test_a_resync_with_a_wrong_usage_is_refused_by_name(make_bench, changes, field):
+    bench = make_bench(tariff=rich_tariff(id="rich"), sample_period_ms=60000)
+    bench.run(600, 0, step_s=60)
+    said = document(bench)
+    put_back(bench, {})
+    wrong = {**said, "usage": {**said["usage"], **changes}}
+    answer = bench.order("s-1", 5, "resync", document=wrong)
+    assert (answer["result"], answer["field"]) == ("range", field)
+    assert bench.order("s-2", 6, "resync", document=said)["result"] == "accepted"
 
 
 def test_a_resync_that_nobody_needs_is_refused(bench):
