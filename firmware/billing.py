@@ -67,6 +67,17 @@ class Billing:
         if utc_s is not None:
             self._tally(utc_s)
 
+    def change_account(self, write):
+        """Closes what is over, and has `write` persist an `account` record.
+
+        The first tally of an account that is opened comes with the next tick: the answer to its
+        order has the balance of the record."""
+        utc_s = self._meter.clock.utc_s()
+        if utc_s is not None:
+            self.close(utc_s)
+        write()
+        self._closed_minute = 0
+
     def least_utc_s(self):
         """UTC s before which no time may be set without an order: a closed period would open."""
         meter = self._meter
@@ -101,7 +112,9 @@ class Billing:
             return  # it waits for the flash
         month_utc_s = self.month_start_utc_s(utc_s)
         begins = False
-        if not self._is_dated(utc_s):
+        if account.closed:
+            begins = True  # it has no period, and no part that would end
+        elif not self._is_dated(utc_s):
             # Nothing is closed by this.
             self._write_period(month_utc_s, account.period_start_wh)
         elif month_utc_s > account.period_start_utc_s:
@@ -140,7 +153,7 @@ class Billing:
         meter = self._meter
         account = meter.account
         tariff = account.tariff
-        if tariff is None or self._end_wh or not self._is_dated(utc_s):
+        if tariff is None or account.closed or self._end_wh or not self._is_dated(utc_s):
             return
         if not part_ends and not account.needs_tallies():
             return

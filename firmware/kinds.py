@@ -6,10 +6,11 @@ host_tests/unit/test_orders.py.
 """
 
 from firmware.core.config import rows
-from firmware.core.records import LEDGER_LOST, MODES
+from firmware.core.records import ACTIONS, LEDGER_LOST, MODES, TEXT_MAX
 from firmware.core.settings import check_settings
 from firmware.core.shim import const
 from firmware.core.wallclock import PLAUSIBLE_UTC_S
+from firmware.credit import life
 from firmware.credit import tariff as tariffs
 from firmware.credit.usage import Usage
 from firmware.link import codec
@@ -29,7 +30,25 @@ arrears_per_day_mp 0 0 10000000000
 arrears_day 0 0 65535
 postpaid 0 0 1
 last_recharge_mp 0 0 10000000000
+emergency_mp 0 0 1000000000000000
+begun_wh 0 0 2147483647
+closed 0 0 1"""
+
+# The same for an account that is opened; the last one only if it moved from another meter.
+_OPENING = """\
+balance_mp 1 -1000000000000000 1000000000000000
+reading_wh 0 0 2147483647
+arrears_mp 0 0 1000000000000000
+arrears_percent 0 0 100
+arrears_per_day_mp 0 0 10000000000
+arrears_day 0 0 65535
+postpaid 0 0 1
+last_recharge_mp 0 0 10000000000
 emergency_mp 0 0 1000000000000000"""
+_MOVED = """\
+tariff_version 1 1 65535
+postpaid 1 0 1
+period_start_utc_s 1 0 4294967295"""
 
 # Members of its `usage`; all are needed.
 _USAGE = """\
@@ -55,6 +74,8 @@ def decide(meter, order):
     kind = _KINDS.get(order["kind"])
     if kind is None:
         return "unsupported", False
+    if meter.account.closed and order["kind"] in _OF_AN_OPEN_ACCOUNT:
+        return "closed", False
     return kind(meter, order)
 
 
@@ -188,6 +209,62 @@ def _emergency(meter, order):
     return "accepted", True
 
 
+def _account(meter, order):
+    action = order.get("action")
+    if action not in ACTIONS:
+        raise codec.CodecError("action", "must be opened or closed")
+    document = order.get("document")
+    if not isinstance(document, dict):
+        raise codec.CodecError("document", "must be an object")
+    account = meter.account
+    if action == "closed":
+        if account.status() != "active":
+            raise codec.CodecError("action", "must not be closed: no account is open")
+        _only(document, ("moved_to",))
+        if "moved_to" in document:
+            codec.check_meter_id(document["moved_to"])
+    else:
+        moved = "moved_from" in document
+        if account.tariff is None or not (account.closed or (moved and life.is_fresh(account))):
+            raise codec.CodecError("action", "must not be opened: an account is open")
+        _check_opening(document, account.tariff, moved)
+    meter.billing.change_account(lambda: _append_account(meter, order, action, document))
+    return "accepted", True
+
+
+def _append_account(meter, order, action, asked):
+    account = meter.account
+    wh = meter.energy.import_wh
+    if action == "opened":
+        document = dict(asked)
+        # Also what a new meter measured before is of the account that moves there.
+        document["start_wh"] = wh if account.closed else account.begun_wh
+    elif "moved_to" in asked:
+        document = life.moving(account, wh, asked["moved_to"])
+    else:
+        document = life.closing(account, wh)
+    meter.orders.append("account", order, action=action, document=document)
+
+
+def _check_opening(document, tariff, moved):
+    """CodecError unless it is the document of an opening, SPEC section 2.4.5."""
+    codec.text(document, "account", TEXT_MAX)
+    names = ["account"] + _check_numbers(document, _OPENING)
+    if moved:
+        codec.check_meter_id(document["moved_from"])
+        names += ["moved_from", "tariff", "usage"] + _check_numbers(document, _MOVED)
+        if (document.get("tariff"), document["tariff_version"]) != (tariff.id, tariff.version):
+            raise codec.CodecError("tariff", "must be the one in force")
+        _check_usage(document, tariff)
+    _only(document, names)
+
+
+def _only(document, names):
+    for name in document:
+        if name not in names:
+            raise codec.CodecError(name, "is not a member of this document")
+
+
 def _key(meter, order):
     if meter.credentials.slots is None:
         return "unsupported", False
@@ -222,16 +299,20 @@ def _check_resync(document):
     """Returns the document of a resync, SPEC section 2.6; CodecError or TariffError otherwise."""
     if not isinstance(document, dict):
         raise codec.CodecError("document", "must be an object")
-    names = _check_numbers(document, _TOTALS) + ["tariff", "passive", "usage"]
+    names = _check_numbers(document, _TOTALS) + ["tariff", "passive", "usage", "number"]
     codec.integer(document, "period_start_wh", 0, document["import_wh"])
-    for name in document:
-        if name not in names:
-            raise codec.CodecError(name, "is not a member of a resync")
+    _only(document, names)
+    if document.get("number"):
+        codec.text(document, "number", TEXT_MAX)
     tariff = tariffs.parse(codec.check_document(document.get("tariff")))
     if document.get("passive") is not None:
         tariffs.parse(codec.check_document(document["passive"]))
     if document.get("usage") is not None:
-        _check_usage(document, tariff)
+        usage = _check_usage(document, tariff)
+        codec.integer(usage, "at_wh", document["period_start_wh"], document["import_wh"])
+        # A part that moved from another meter has more.
+        if sum(usage["zone_wh"]) < usage["at_wh"] - document["period_start_wh"]:
+            raise codec.CodecError("zone_wh", "must add up to at_wh less period_start_wh, or more")
     return document
 
 
@@ -246,7 +327,8 @@ def _check_numbers(document, table):
 
 
 def _check_usage(document, tariff):
-    usage = document["usage"]
+    """The `usage` of a document, if it is that of a part under a tariff; CodecError otherwise."""
+    usage = document.get("usage")
     if not isinstance(usage, dict):
         raise codec.CodecError("usage", "must be an object")
     _check_numbers(usage, _USAGE)
@@ -257,10 +339,8 @@ def _check_usage(document, tariff):
             raise codec.CodecError(name, "must be a list of %d integers" % length)
         for value in values:
             codec.integer({name: value}, name, 0, 100000000000000000)
-    codec.integer(usage, "at_wh", document["period_start_wh"], document["import_wh"])
     codec.integer(usage, "zone", 0, len(blank.zone_wh) - 1)
-    if sum(usage["zone_wh"]) != usage["at_wh"] - document["period_start_wh"]:
-        raise codec.CodecError("zone_wh", "must add up to at_wh less period_start_wh")
+    return usage
 
 
 def _resend(meter, order):
@@ -280,9 +360,12 @@ _KINDS = {
     "adjustment": _adjustment,
     "emergency": _emergency,
     "mode": _mode,
+    "account": _account,
     "key": _key,
     "link": _link,
     "clock": _clock,
     "resync": _resync,
     "resend": _resend,
 }
+# What an account that is closed does not take; its corrections are entries as ever.
+_OF_AN_OPEN_ACCOUNT = ("recharge", "arrears", "emergency", "mode")

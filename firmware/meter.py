@@ -355,6 +355,8 @@ class Meter:
                 self._grace_left_s = self.config.grace_s
         elif kind == "calibration":
             self.calibration.apply(record)
+        elif kind == "account":
+            self._apply_account()
         elif kind == "resync":
             self.service = ""
             if self.pulse is not None:
@@ -372,6 +374,12 @@ class Meter:
         self.energy.creep_ua = self.config.creep_ua()
         if "grace_s" in settings and self._credit_state in (rules.IN_CREDIT, rules.CUT):
             self._grace_left_s = self.config.grace_s  # else the one that runs goes on
+
+    def _apply_account(self):
+        """A grace is of one account; a contact that was cut waits for the next one."""
+        if self._credit_state != rules.CUT:
+            self._credit_state = rules.IN_CREDIT
+            self._grace_left_s = self.config.grace_s
 
     def _apply_event(self, code, detail):
         if code == events.CREDIT_EXHAUSTED:
@@ -663,6 +671,8 @@ class Meter:
         if self.service == LEDGER_LOST:
             self.keep_supplied()  # the balance is not known, and doubt never cuts
             return
+        if self.account.closed:
+            return  # nothing is charged, so nothing is warned of, cut, or restored
         if self.energy.import_wh > self._steady_wh:
             self._judge_balance()
         if not self._has_credit or self._credit_state != rules.IN_CREDIT:
@@ -855,7 +865,7 @@ class Meter:
     def credit_word(self):
         """`in_credit`, `low_credit` or `out_of_credit` (DLMS account, credit status)."""
         balance_mp = self.balance_mp()
-        if self.account.postpaid:
+        if self.account.postpaid or self.account.closed:
             return "in_credit"
         if self.account.available_mp(balance_mp) <= 0:
             return "out_of_credit"
@@ -871,7 +881,7 @@ class Meter:
         balance_mp = self.balance_mp()
         if account.emergency_mp:
             return "in_use" if account.available_mp(balance_mp) > 0 else "consumed"
-        if account.postpaid or self.service == LEDGER_LOST:
+        if account.postpaid or account.closed or self.service == LEDGER_LOST:
             return "none"
         # Below minus the limit it would be used up at once.
         if -self.config.emergency_limit_mp < balance_mp <= 0:
@@ -926,6 +936,8 @@ class Meter:
             "arrears_mp": account.arrears_mp,
             "emergency": self.emergency_word(),
             "emergency_limit_mp": account.emergency_mp,
+            "account": account.number,
+            "account_status": account.status(),
             "tariff": tariff.id,
             "tariff_version": tariff.version,
             "firmware": VERSION,

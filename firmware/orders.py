@@ -21,7 +21,15 @@ from firmware.link import codec
 
 _PERMIT_S = const(3600)  # how near a permitted step must come to the time of its order
 # Not decided on while records of the ledger are missing.
-OF_THE_LEDGER = ("recharge", "tariff", "arrears", "adjustment", "emergency", "mode")
+OF_THE_LEDGER = (
+    "recharge",
+    "tariff",
+    "arrears",
+    "adjustment",
+    "emergency",
+    "mode",
+    "account",
+)
 
 
 class Orders:

@@ -51,7 +51,7 @@ class Warnings:
 
     def apply(self, record):
         """Takes a journal record: live after it is written, and at recovery."""
-        if record["type"] == "mode":
+        if record["type"] in ("mode", "account"):
             self.told = 0
             self.offered = False
         if record["type"] != "event":

@@ -24,11 +24,12 @@ from firmware.core import civil
 from firmware.core.records import LEDGER_LOST, QUIET
 from firmware.core.sealing import installer_code
 from gateway import auth, explain, kinds, models, orders, tables, words
+from gateway.accounts import Accounts, Change
 from gateway.audit import Audit
 from gateway.clock import Clock, pause_for_eyes
 from gateway.errors import Conflict, FieldError, GatewayError, NotFound, StoreBusy
 from gateway.live import LiveBoard
-from gateway.meters import Meters, store_tariff
+from gateway.meters import Meters, check_tariff, store_tariff
 from gateway.store import Store
 from gateway.writer import Writer
 
@@ -53,6 +54,7 @@ class Parts:
     meters: Meters
     live: LiveBoard
     audit: Audit
+    accounts: Accounts
     health: Callable[[], dict[str, Any]]
     meter_registered: Callable[[str, str], None]
     order_changed: Callable[[str], None]
@@ -81,6 +83,7 @@ def make_app(parts: Parts, token: str = "") -> FastAPI:
     app.include_router(_recharges(parts))
     app.include_router(_orders(parts))
     app.include_router(_resync(parts))
+    app.include_router(_accounts(parts))
     return app
 
 
@@ -105,12 +108,13 @@ def _add_errors(app: FastAPI) -> None:
             place = [place[1].title()]
         # A union's member types are no part of the field's name.
         place = [part for part in place if not part.startswith("function-")]
-        if len(place) > 1 and place[0] in models.KINDS:
+        if len(place) > 1 and place[0] in (*models.KINDS, *models.CHANGES):
             place = place[1:]
         field = ".".join(place) or "body"
         cause = first.get("ctx", {}).get("error")
         if first["type"].startswith("union_tag"):
-            field, cause = "kind", ValueError("must be one of " + ", ".join(models.KINDS))
+            tags = first["ctx"]["expected_tags"].replace("'", "")
+            field, cause = "kind", ValueError("must be one of " + tags)
         allowed = str(cause) if isinstance(cause, ValueError) else first["msg"]
         return auth.problem(422, "refused", f"{field}: {allowed}", field, allowed)
 
@@ -392,6 +396,67 @@ def _resync(parts: Parts) -> APIRouter:
         )
         with parts.store.reading() as connection:
             return orders.order_view(connection, order)
+
+    return router
+
+
+def _accounts(parts: Parts) -> APIRouter:
+    router = APIRouter(prefix="/api", tags=["accounts"], dependencies=[_in_time(parts)])
+
+    @router.get("/meters/{meter}/accounts", summary="A meter's account and its changes")
+    def show(meter: str) -> dict[str, Any]:
+        """`totals` is what a replacement of a dead meter would move."""
+        parts.meters.check(meter)
+        account = parts.audit.account(meter)
+        _lost, totals, balance_mp = parts.audit.totals(meter)
+        return {
+            "meter": meter,
+            "account": account.number,
+            "status": account.status(),
+            "totals": totals,
+            "balance_mp": balance_mp,
+            "changes": parts.accounts.views(meter),
+        }
+
+    @router.post(
+        "/meters/{meter}/accounts",
+        status_code=201,
+        summary="Close or open a meter's account, change its tenant, or move it to another meter",
+        responses={409: {"model": models.Problem, "description": "Not in the account's state"}},
+    )
+    def change(
+        meter: str,
+        new: Annotated[models.NewChange, Body(discriminator="kind")],
+        response: Response,
+        idempotency_key: IdempotencyKey,
+    ) -> dict[str, Any]:
+        """Begun; each step is an order to a meter, and is carried on also after a restart.
+
+        The same key with the same body gives the same change again, not a second one.
+        """
+        parts.meters.check(meter)
+        check_key(idempotency_key)
+        given = new.model_dump()
+        given["balance_mp"] = given.pop("opening_balance_mp", 0)
+        given.setdefault("target", meter)
+        parts.meters.check(given["target"])
+        if given.get("tariff") is not None:
+            check_tariff(given["tariff"], "tariff")
+        found, is_new = parts.accounts.begin(Change(meter=meter, **given), idempotency_key)
+        if not is_new:
+            response.headers["Idempotent-Replayed"] = "true"
+        response.headers["Location"] = f"/api/account-changes/{found}"
+        return parts.accounts.view(found)
+
+    @router.get("/account-changes/{change}", summary="One change of an account")
+    def get_change(change: str) -> dict[str, Any]:
+        return parts.accounts.view(change)
+
+    @router.post("/account-changes/{change}/retry", summary="Ask the meter again")
+    def retry(change: str) -> dict[str, Any]:
+        """For a change that a meter refused, once what was in its way is settled."""
+        parts.accounts.retry(change)
+        return parts.accounts.view(change)
 
     return router
 

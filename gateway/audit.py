@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from firmware.core import events
+from firmware.credit import charges, life
 from firmware.credit.account import Account, ends_period
 from firmware.credit.charges import total_mp
 from firmware.credit.tariff import TariffError
@@ -47,6 +48,7 @@ class _Replay:
         self.before: dict[str, Any] | None = None  # the account in the journal before this one
         self.register_wh = 0  # the highest one
         self.account = Account()
+        self.changes: dict[str, dict[str, Any]] = {}  # of the account, by the id of the order
         self.begin("")
 
     def begin(self, store: str) -> None:
@@ -192,6 +194,24 @@ class Audit:
             document["passive"] = None
         return lost, document, account.balance_mp(register_wh)
 
+    def account(self, meter: str) -> Account:
+        """The account as its records tell it; as it was registered, if there is none yet."""
+        with self._lock:
+            account = self._catch_up(meter).account.copy()
+        if account.tariff is None:
+            with self._store.reading() as connection:
+                _register(connection, meter, account)
+        return account
+
+    def account_change(self, meter: str, order: str) -> dict[str, Any] | None:
+        """What a meter's record says that an `account` order did, None if there is none yet.
+
+        `document` is the recomputed one, `agrees`: the meter's is the same; `lines` those of the
+        charge to which a closed account had come.
+        """
+        with self._lock:
+            return self._catch_up(meter).changes.get(order)
+
     @property
     def lost(self) -> list[str]:
         """Meters whose ledger is lost."""
@@ -275,10 +295,14 @@ class Audit:
             return
         replay.lost = False
         try:
+            if record["type"] == "account":
+                _take_account(meter, replay, seq, record)
             account.apply(record)
-        except TariffError as error:
-            # A newer meter's tariff: the record is kept and forwarded, only we cannot judge.
-            replay.fault = f"record {seq} holds a tariff that this gateway cannot read: {error}"
+        except (TariffError, KeyError, TypeError) as error:
+            # Of a newer meter, or of somebody in its name: the record is kept and forwarded, only
+            # we cannot judge.
+            what = error if isinstance(error, TariffError) else repr(error)[:100]
+            replay.fault = f"record {seq} holds what this gateway cannot read: {what}"
             log.error("%s: %s", meter, replay.fault)
         if charge_mp is not None:
             replay.checked += 1
@@ -308,6 +332,42 @@ def _compare(meter: str, replay: _Replay, seq: int, by_meter_mp: int, recomputed
                 by_meter_mp,
                 recomputed_mp,
             )
+
+
+def _take_account(meter: str, replay: _Replay, seq: int, record: dict[str, Any]) -> None:
+    """Keep what an `account` record does, and count it if a closing is not the recomputed one."""
+    change = _account_change(replay.account, record)
+    replay.changes[record["id"]] = change
+    if record["action"] == "closed":
+        replay.checked += 1
+        for name in ("balance_mp", "charge_mp"):
+            if name in change["document"]:
+                by_meter_mp = record["document"][name]
+                _compare(meter, replay, seq, by_meter_mp, change["document"][name])
+
+
+def _account_change(account: Account, record: dict[str, Any]) -> dict[str, Any]:
+    """As `Audit.account_change`, of the account before the record."""
+    document, wh = record["document"], record["import_wh"]
+    lines: list[Any] = []
+    if record["action"] == "closed" and account.tariff is not None:
+        if "moved_to" in document:
+            recomputed = life.moving(account, wh, document["moved_to"])
+            lines = account.open_lines(wh)
+        else:
+            recomputed = life.closing(account, wh)
+            part = account.closing(record)
+            lines = charges.charge_lines(account.tariff, part)
+    else:
+        recomputed = document
+    return {
+        "action": record["action"],
+        "document": recomputed,
+        "agrees": recomputed == document,
+        "import_wh": wh,
+        "utc_s": record["utc_s"] if record["time_valid"] else 0,
+        "lines": [dict(zip(LINE, line, strict=True)) for line in lines],
+    }
 
 
 def _register(connection: Any, meter: str, account: Account) -> None:

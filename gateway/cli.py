@@ -13,7 +13,7 @@ import typer
 import boards.emulated.cli
 import boards.emulated.journal_cli
 import demo.cli
-from gateway import admin_cli, client_cli, explain_cli, order_cli, run_cli, tariff_cli
+from gateway import account_cli, admin_cli, client_cli, explain_cli, order_cli, run_cli, tariff_cli
 
 app = typer.Typer(
     name="bijli",
@@ -27,6 +27,7 @@ app.add_typer(client_cli.meter, name="meter")
 app.command("recharge")(client_cli.recharge)
 app.command("explain")(explain_cli.explain)
 app.add_typer(order_cli.order, name="order")
+app.add_typer(account_cli.account, name="account")
 app.add_typer(tariff_cli.tariff, name="tariff")
 app.add_typer(admin_cli.broker, name="broker")
 app.command("backup")(admin_cli.backup)

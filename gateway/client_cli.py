@@ -177,6 +177,7 @@ def show_meter(
         ("to be in credit", _rupees(live.get("amount_to_clear_mp"))),
         ("arrears", _rupees(live.get("arrears_mp"))),
         ("emergency credit", live.get("emergency_words", "-")),
+        ("account", f"{live.get('account') or 'the first'}, {live.get('account_status') or '-'}"),
         ("power", _number(live.get("power_mw"), 1000, 1) + " W"),
         ("register", _number(live.get("import_wh"), 1000, 3) + " kWh"),
         ("export", _number(live.get("export_wh"), 1000, 3) + " kWh"),

@@ -33,6 +33,7 @@ class LiveBoard:
         self._events: deque[dict[str, Any]] = deque(maxlen=RECENT_EVENTS)
         self._recharges: dict[str, dict[str, Any]] = {}
         self._orders: dict[str, dict[str, Any]] = {}
+        self._accounts: dict[str, dict[str, Any]] = {}
         self.went_back: dict[str, str] = {}  # meter to what was seen
         self._listeners: list[Callable[[], None]] = []
 
@@ -109,6 +110,8 @@ class LiveBoard:
                 if live.projected_mp >= 0
                 else "",
                 "next_kwh_rupees": words.rupees(live.next_kwh_mp),
+                "account": live.account,
+                "account_status": live.account_status,
                 "credit": live.credit,
                 "credit_words": words.CREDITS[live.credit],
                 "mode": live.mode,
@@ -202,6 +205,10 @@ class LiveBoard:
         """An order other than a recharge is new or changed its state."""
         self._renew(self._orders, {**view, "text": words.order(view)})
 
+    def account(self, view: dict[str, Any]) -> None:
+        """A change of an account has begun or went on."""
+        self._renew(self._accounts, {**view, "text": words.account(view)})
+
     def _renew(self, recent: dict[str, dict[str, Any]], view: dict[str, Any]) -> None:
         with self._lock:
             self._version += 1
@@ -228,6 +235,7 @@ class LiveBoard:
                 "events": [e for e in self._events if e["version"] > version],
                 "recharges": [r for r in self._recharges.values() if r["version"] > version],
                 "orders": [o for o in self._orders.values() if o["version"] > version],
+                "accounts": [a for a in self._accounts.values() if a["version"] > version],
             }
 
     def _change(self, meter: str, change: dict[str, Any]) -> None:

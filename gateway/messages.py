@@ -91,6 +91,8 @@ class Live(Struct):
     days_left: I64 = -1
     projected_mp: I64 = -1
     next_kwh_mp: I64 = 0
+    account: Word = ""
+    account_status: Literal["", "new", "active", "closed"] = ""
 
 
 class Answer(Struct):

@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # for mypy they are what they hold
     Amount: TypeAlias = int
     AmountOrNone: TypeAlias = int
     SignedAmount: TypeAlias = int
+    ReadingOrNone: TypeAlias = int
     Share: TypeAlias = int
     Flag: TypeAlias = int
     Sequence: TypeAlias = int
@@ -72,6 +73,7 @@ else:
         kinds.AMOUNT_MAX_MP,
         "Change of the balance in milli-paise, not 0; below 0 for a refund",
     )
+    ReadingOrNone = integer(0, 0x7FFFFFFF, "Register in Wh")
     Share = integer(0, kinds.SHARE_MAX, "Per cent of each recharge")
     Flag = integer(0, 1, "1: yes")
     Sequence = integer(0, 0xFFFFFFFF, "Number of a record")
@@ -300,6 +302,52 @@ class ResendOrder(Strict):
     kind: Literal["resend"]
     store: str = Field(pattern="^[0-9a-f]{8}$", description="8 hex digits")
     seq: Sequence
+
+
+class _Holder(Strict):
+    """Whose a new account is, and what it begins with."""
+
+    account: str = Field(description="Its number, 1 to 36 characters", pattern="^[!-~]{1,36}$")
+    consumer: str = Field(min_length=1, max_length=meters.CONSUMER_MAX)
+    phone: str | None = Field(None, pattern=f"^{meters.PHONE.pattern}$")
+    opening_balance_mp: OpeningBalance = 0
+    reading_wh: ReadingOrNone | None = Field(
+        None, description="Reading that statements begin with; left out: the register's own"
+    )
+    tariff: dict[str, Any] | None = Field(None, description="Another tariff, if it changes")
+
+
+class OpenAccount(_Holder):
+    """An account is opened on a meter whose last one is closed."""
+
+    kind: Literal["open"]
+
+
+class NewTenant(_Holder):
+    """The account is closed, and one for another consumer opened on the same meter."""
+
+    kind: Literal["tenant"]
+
+
+class CloseAccount(Strict):
+    """The account is closed: what is left is to be refunded, or is due."""
+
+    kind: Literal["close"]
+
+
+class ReplaceMeter(Strict):
+    """The account goes on at another meter, with its balance and what the month has used."""
+
+    kind: Literal["replace"]
+    account: str = Field(description="Its number there", pattern="^[!-~]{1,36}$")
+    target: str = Field(description="The new meter, registered and without credit of its own")
+    totals: dict[str, Any] | None = Field(
+        None, description="Only if the old meter is dead: its totals as GET shows them"
+    )
+
+
+NewChange: TypeAlias = CloseAccount | OpenAccount | NewTenant | ReplaceMeter
+CHANGES = ("close", "open", "tenant", "replace")
 
 
 class NewResync(Strict):

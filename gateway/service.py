@@ -20,6 +20,7 @@ import uvicorn
 
 from firmware.core.records import LEDGER_LOST
 from gateway import api, auth, certificates, orders, tables, words
+from gateway.accounts import Accounts
 from gateway.audit import Audit
 from gateway.broker import Address, Broker, TlsListener, free_port
 from gateway.clock import Clock
@@ -137,6 +138,10 @@ class Gateway:
             clock, store, self.writer, self.transport, self.meters, self._orders_changed
         )
         self._undo.append(self.desk.stop)
+        self.accounts = Accounts(
+            clock, store, self.writer, self.audit, self.live, self.desk.changed
+        )
+        self._undo.append(self.accounts.stop)
         self.ingest = Ingest(
             lambda meter: self.meters.key(meter) is not None,
             self.live,
@@ -159,6 +164,7 @@ class Gateway:
         self.writer.start(self.ingest, self.transport.acknowledge)
         self.audit.start(self.meters.ids())
         self.desk.start()
+        self.accounts.start()
         if self.upstream is not None:
             self.upstream.start()
         self.transport.start()
@@ -249,7 +255,8 @@ class Gateway:
                 audit=self.audit,
                 health=self.health,
                 meter_registered=self._meter_registered,
-                order_changed=self.desk.changed,
+                accounts=self.accounts,
+                order_changed=self._order_asked,
                 upstream_changed=self._wake_upstream,
                 closing=self._closing.is_set,
             ),
@@ -300,8 +307,15 @@ class Gateway:
             self.live.recharge(view)
         for view in others:
             self.live.order(view)
+        for view in others:
+            self.accounts.changed(view["meter"])
         if recharges:
             self._wake_upstream()
+
+    def _order_asked(self, meter: str) -> None:
+        """An order of a meter was made or cancelled over the API."""
+        self.desk.changed(meter)
+        self.accounts.changed(meter)
 
     def _wake_upstream(self) -> None:
         if self.upstream is not None:
@@ -318,11 +332,13 @@ class Gateway:
     def records_stored(self, meter: str) -> None:
         self._wake_upstream()
         self.audit.changed(meter)
+        self.accounts.changed(meter)
 
     def order_changed(self, meter: str) -> None:
         self._wake_upstream()
         users_changed = self.meters.refresh(meter)
         self.desk.changed(meter)
+        self.accounts.changed(meter)
         if users_changed and self.broker is not None:
             try:
                 self.broker.reload()

@@ -136,6 +136,27 @@ recharge_events = Table(
     Column("utc_ms", Integer, nullable=False),
 )
 
+account_changes = Table(
+    "account_changes",
+    metadata,
+    Column("position", Integer, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("meter", Text, nullable=False),  # whose account is closed; in `open` that of `target`
+    Column("target", Text, nullable=False),  # whose account is opened
+    Column("members", Text, nullable=False),  # what the account that is opened is to have, JSON
+    Column("state", Text, nullable=False),
+    Column("close_order", Text),
+    Column("open_order", Text),
+    Column("closing", Text),  # the closed account as it is recomputed, JSON
+    Column("result", Text, nullable=False),
+    Column("field", Text, nullable=False),
+    Column("idempotency_key", Text, nullable=False, unique=True),
+    Column("request_digest", Text, nullable=False),
+    Column("created_utc_ms", Integer, nullable=False),
+    Column("ended_utc_ms", Integer),
+)
+
 upstream_cursor = Table(
     "upstream_cursor",
     metadata,

@@ -84,6 +84,7 @@ RESULTS = {
     "expired": "expired",
     "time_unknown": "refused, the meter does not know the time",
     "resync_needed": "waits, the meter needs a resync first",
+    "closed": "refused, the account is closed",
 }
 ORDERS = {
     "recharge": "recharge",
@@ -92,6 +93,7 @@ ORDERS = {
     "relay": "switch the supply",
     "arrears": "arrears",
     "adjustment": "ledger entry",
+    "account": "account",
     "emergency": "emergency credit",
     "mode": "payment mode",
     "key": "new key",
@@ -100,6 +102,14 @@ ORDERS = {
     "resync": "resync of the ledger",
     "resend": "send records again",
 }
+
+
+CHANGES = {
+    "mismatch": "stopped, the meter's totals are not the gateway's",
+    "cancelled": "its order was cancelled",
+    "old_backup": "its order was given up at a restoration",
+}
+"""Results of changes of accounts that are no results of orders."""
 
 
 def refusal(code: str, field: str) -> str:
@@ -237,6 +247,22 @@ def _recovery(members: dict[str, Any]) -> str:
     return "paid by " + " and ".join(ways)
 
 
+def closing(document: dict[str, Any]) -> str:
+    """How an account was closed, by the document of its record."""
+    if "moved_to" in document:
+        moved = _rupees_of(document, "balance_mp")
+        return f"account closed: balance of {moved} rupees moved to {document['moved_to']}"
+    if document.get("due_mp"):
+        return f"account closed: {_rupees_of(document, 'due_mp')} rupees are due"
+    return f"account closed: {_rupees_of(document, 'refund_mp')} rupees are to be refunded"
+
+
+def _rupees_of(document: dict[str, Any], name: str) -> str:
+    """An amount of a record's document, which nobody has checked."""
+    amount_mp = document.get(name)
+    return rupees(amount_mp) if isinstance(amount_mp, int) else "?"
+
+
 def order(view: dict[str, Any]) -> str:
     """What an order asks for, in words."""
     kind, members = view["kind"], view["members"]
@@ -251,6 +277,8 @@ def order(view: dict[str, Any]) -> str:
         return "settings: " + ", ".join(f"{name} {value}" for name, value in changes)
     if kind == "arrears":
         return f"arrears of {rupees(members['amount_mp'])} rupees, {_recovery(members)}"
+    if kind == "account":
+        return f"account to be {members['action']}"
     if kind == "adjustment":
         return f"{members['entry']} of {rupees(members['amount_mp'])} rupees"
     if kind == "emergency":
@@ -264,6 +292,17 @@ def order(view: dict[str, Any]) -> str:
             f"resync of the ledger, credits of {rupees(members['document']['credits_mp'])} rupees"
         )
     return ORDERS.get(kind, kind)
+
+
+def account(view: dict[str, Any]) -> str:
+    """What a change of an account is, in words."""
+    meter, target, consumer = view["meter"], view["target"], view["consumer"]
+    return {
+        "close": f"account of {meter} to be closed",
+        "open": f"account for {consumer} on {target}",
+        "tenant": f"{meter} passes from {view['consumer_before']} to {consumer}",
+        "replace": f"account of {meter} moves to {target}",
+    }[str(view["kind"])]
 
 
 def describe(record: dict[str, Any]) -> str:
@@ -320,6 +359,13 @@ def describe(record: dict[str, Any]) -> str:
         how = {"button": "taken at the button", "console": "taken at the console"}
         by = how.get(record["id"], "granted")
         return f"emergency credit of {rupees(record['limit_mp'])} rupees {by}"
+    if kind == "account":
+        document = record["document"]
+        if record["action"] == "closed":
+            return closing(document)
+        source = f", moved from {document['moved_from']}" if "moved_from" in document else ""
+        amount = _rupees_of(document, "balance_mp")
+        return f"account {document.get('account')} opened with {amount} rupees{source}"
     if kind == "resync":
         return f"ledger resynced, balance {rupees(record['balance_mp'])} rupees"
     if kind == "calibration":

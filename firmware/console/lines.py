@@ -215,6 +215,16 @@ def record_line(record, utc_offset_s):
     if kind == "emergency":
         words = "emergency credit to -%s id=%s" % (rupees(record["limit_mp"]), record["id"])
         return words + _standing(record)
+    if kind == "account":
+        document = record["document"]
+        words = "account %s %s" % (document["account"], record["action"])
+        for name in ("moved_to", "moved_from"):
+            if name in document:
+                words += ", %s %s" % (name.replace("_", " "), document[name])
+        for name in ("refund_mp", "due_mp"):
+            if document.get(name):
+                words += ", %s %s" % (name[:-3], rupees(document[name]))
+        return words + " id=" + record["id"] + _standing(record)
     if kind == "resync":
         return "ledger resynced id=%s" % record["id"] + _standing(record)
     if kind == "calibration":

@@ -26,8 +26,10 @@ RESULTS = (
     "expired",
     "time_unknown",
     "resync_needed",
+    "closed",
 )
 
+ACTIONS = ("opened", "closed")
 CALIBRATIONS = ("zero", "voltage", "current", "undo")
 CALIBRATED = (
     "zero_40_x16",
@@ -55,6 +57,7 @@ _ENUMS = {
     "reasons": REASONS,
     "modes": MODES,
     "results": RESULTS,
+    "actions": ACTIONS,
     "calibrations": CALIBRATIONS,
 }
 
@@ -99,6 +102,7 @@ RECORDS = {
     # Replaces `arrears`, which only older firmware writes.
     "recovery": (20, "O amount_mp i64 share_percent u8 per_day_mp i64 at_once u8 R"),
     "mode": (21, "O mode modes amount_mp i64 share_percent u8 per_day_mp i64 R"),
+    "account": (22, "O action actions document json R"),
 }
 """Type to its code and its members."""
 
@@ -137,6 +141,7 @@ LEDGER = (
     "passive",
     "recovery",
     "mode",
+    "account",
 )
 """Types that are hash-chained: each carries the digest of the one before."""
 
@@ -149,6 +154,7 @@ ORDERED = (
     "resync",
     "recovery",
     "mode",
+    "account",
 )
 """Types whose `id` is that of an order, of which they are the answer."""
 

@@ -15,7 +15,7 @@ means. Tests: host_tests/unit/test_account.py, host_tests/property/test_meter_ma
 import json
 
 from firmware.core.shim import const
-from firmware.credit import charges
+from firmware.credit import charges, life
 from firmware.credit import tariff as tariffs
 from firmware.credit.usage import Usage
 
@@ -33,6 +33,8 @@ _TOTALS = (
     "postpaid",
     "last_recharge_mp",
     "emergency_mp",
+    "begun_wh",
+    "closed",
 )
 
 
@@ -40,6 +42,8 @@ class Account:
     """Ledger totals of one meter. All amounts in mp, registers in Wh.
 
     usage: credit.usage.Usage of the open part, which began at the register `period_start_wh`.
+    number: the account's number, "" for the first one of a meter; begun_wh: register at which it
+    began, or was closed; closed: 1 from then on until another one is opened.
     """
 
     def __init__(self):
@@ -47,6 +51,7 @@ class Account:
         self._passive = None  # JSON of a tariff that is held until its time
         self.passive_from_utc_s = 0
         self.usage = Usage(None, 0)
+        self.number = ""
         self.credits_mp = 0
         self.closed_mp = 0
         self.period_start_wh = 0
@@ -58,6 +63,8 @@ class Account:
         self.postpaid = 0  # 1: payment mode credit, the balance may fall without end
         self.last_recharge_mp = 0  # 0: none yet
         self.emergency_mp = 0  # the balance may fall to minus this; 0: none granted
+        self.begun_wh = 0
+        self.closed = 0
 
     def state(self):
         """The totals as a dict for a snapshot; `restore` takes it back."""
@@ -65,6 +72,7 @@ class Account:
         state["tariff"] = self.tariff.document if self.tariff else None
         state["passive"] = self.passive
         state["usage"] = self.usage.state()
+        state["number"] = self.number
         return state
 
     def restore(self, state):
@@ -73,6 +81,7 @@ class Account:
         self._hold(state.get("passive"))
         for name in _TOTALS:
             setattr(self, name, state.get(name, 0))
+        self.number = state.get("number", "")
         self.usage = Usage(self.tariff, self.period_start_wh)
         if state.get("usage"):
             self.usage.restore(state["usage"])
@@ -85,8 +94,15 @@ class Account:
         other.passive_from_utc_s = self.passive_from_utc_s
         for name in _TOTALS:
             setattr(other, name, getattr(self, name))
+        other.number = self.number
         other.usage = self.usage.copy()
         return other
+
+    def status(self):
+        """`new` before the first tariff, `active`, `closed` (DLMS account, status)."""
+        if self.tariff is None:
+            return "new"
+        return "closed" if self.closed else "active"
 
     @property
     def passive(self):
@@ -126,6 +142,8 @@ class Account:
             self._hold(record["document"])
         elif kind == "tariff":
             self._change_tariff(record)
+        elif kind == "account":
+            life.take(self, record)
         elif kind == "resync":
             self.restore(record["document"])
 
@@ -154,14 +172,16 @@ class Account:
         document = record["document"]
         tariff = tariffs.parse(document)
         usage = Usage(tariff, wh)
-        if self.tariff is not None:
+        if self.tariff is None:
+            # 0 on a new meter; one whose ledger was lost charges nothing for what was before.
+            self.begun_wh = wh
+        elif not self.closed:
             # What was consumed stays at the price it was charged at. One record does both, so that
             # power cannot fail in between.
             self.closed_mp += charges.charge_mp(self.tariff, self.closing(record))
             usage.follow(self.usage, wh, tariff.pro_rata)
             if record["time_valid"]:
                 self.period_start_utc_s = record["utc_s"]
-        # 0 on a new meter; one whose ledger was lost charges nothing for what was before.
         self.period_start_wh = wh
         self.usage = usage
         self.tariff = tariff
@@ -188,7 +208,8 @@ class Account:
     def needs_tallies(self):
         """True if days or zones count."""
         tariff = self.tariff
-        return self.recovers_daily() or bool(tariff and (tariff.zones or tariff.fixed))
+        counts = tariff and not self.closed and (tariff.zones or tariff.fixed)
+        return self.recovers_daily() or bool(counts)
 
     def _place_arrears(self, record):
         """Adds to the arrears, and changes how all of them are recovered."""
@@ -271,7 +292,7 @@ class Account:
 
     def open_charge_mp(self, import_wh):
         """Charges of the open part at a register of `import_wh`."""
-        if self.tariff is None:
+        if self.tariff is None or self.closed:
             return 0
         return charges.charge_mp(self.tariff, self.quantities(import_wh))
 
@@ -279,7 +300,7 @@ class Account:
         """Wh above a register during which the balance surely falls by at most `spare_mp` (None: by
         any amount); at most 100, as it may rise as well."""
         wh = _STEADY_MAX_WH
-        if spare_mp is not None and self.tariff is not None:
+        if spare_mp is not None and self.status() == "active":
             steady = charges.steady_wh(self.tariff, self.quantities(import_wh), spare_mp)
             if steady is not None:
                 wh = min(wh, steady)
@@ -287,7 +308,7 @@ class Account:
 
     def open_lines(self, import_wh):
         """The lines of the open part's charge, as `charges.charge_lines`."""
-        if self.tariff is None:
+        if self.tariff is None or self.closed:
             return []
         return charges.charge_lines(self.tariff, self.quantities(import_wh))
 

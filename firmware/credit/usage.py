@@ -82,7 +82,7 @@ class Usage:
 
     def take(self, tariff, tally):
         """Takes a tally; returns how many days it counts."""
-        self._run_to(tally["import_wh"])
+        self.run_to(tally["import_wh"])
         self.zone = tally["zone"] if tally["zone"] < len(self.zone_wh) else 0
         self.load_w = tally["load_w"]
         self.period_day = tally["period_day"]
@@ -113,12 +113,12 @@ class Usage:
     def normal(self, import_wh):
         """Energy above a register is of zone 0 until the next tally."""
         if self.zone:
-            self._run_to(import_wh)
+            self.run_to(import_wh)
             self.zone = 0
 
     def finish(self, tariff, end_wh):
         """The part ends with the billing period, at a register of `end_wh`."""
-        self._run_to(end_wh)
+        self.run_to(end_wh)
         if self.first_day and not self.recharged:
             self._collect_ahead(tariff, "first_recharge")
 
@@ -154,7 +154,8 @@ class Usage:
             self.base_wh = before.base_wh + sum(before.zone_wh) + wh - before.at_wh
             self.share_days = before.share_days
 
-    def _run_to(self, import_wh):
+    def run_to(self, import_wh):
+        """Counts the energy up to a register."""
         self.zone_wh[self.zone] += import_wh - self.at_wh
         self.at_wh = import_wh
 

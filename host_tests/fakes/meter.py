@@ -13,6 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from firmware import orders
 from firmware.core.sealing import next_key, unseal
+from firmware.credit import life
 from firmware.credit.account import Account
 from firmware.link import codec
 
@@ -62,6 +63,7 @@ class FakeMeter:
             "adjustment",
             "emergency",
             "mode",
+            "account",
             "key",
             "link",
             "clock",
@@ -328,6 +330,15 @@ class FakeMeter:
         if self.send_records:
             self.flush(wait=False)
 
+    def _account_document(self, action, asked):
+        """The document of the record that answers an `account` order."""
+        account, wh = self.account, self.import_wh
+        if action == "opened":
+            return {**asked, "start_wh": wh if account.closed else account.begun_wh}
+        if "moved_to" in asked:
+            return life.moving(account, wh, asked["moved_to"])
+        return life.closing(account, wh)
+
     def _open(self, message):
         """What a signed message holds; the first one under a new key drops the old (SPEC 2.8)."""
         if self.old_key is not None:
@@ -376,6 +387,9 @@ class FakeMeter:
             self.record("mode", mode=order["mode"], **placed, **common)
         elif order["kind"] == "emergency":
             self.record("emergency", limit_mp=order["limit_mp"], **common)
+        elif order["kind"] == "account":
+            document = self._account_document(order["action"], order["document"])
+            self.record("account", action=order["action"], document=document, **common)
         elif order["kind"] == "resync":
             self.ledger_lost = False
             self.record("resync", document=order["document"], **common)

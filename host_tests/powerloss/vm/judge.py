@@ -235,7 +235,9 @@ def live_on(session):
         check(meter.energy.import_wh > wh, "register stands still")
     counter = meter.orders.highest + 1
     answer = session.order("after-%d" % counter, counter, paid_mp=1000, amount_mp=1000)
-    wanted = "resync_needed" if session.truth.lost else "accepted"
+    wanted = "closed" if meter.account.closed else "accepted"
+    if session.truth.lost:
+        wanted = "resync_needed"
     check(answer["result"] == wanted, "a new recharge", answer)
     check(session.truth.contact or not session.truth.lost, "supply is off without a ledger")
     session.show()

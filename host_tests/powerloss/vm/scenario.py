@@ -12,6 +12,7 @@ from flash import BLOCK_BYTES, MARK, Flash
 from session import FOLDER, MOUNT, RUPEE_MP, Session, Truth, Wrong
 
 from firmware.core.records import RECORDS
+from firmware.credit import life
 from firmware.credit.account import Account
 from firmware.meter import CHECKPOINT_FORMAT
 from firmware.metering import calibrating
@@ -241,6 +242,25 @@ def tallies(session):
     session.show()
 
 
+def accounts(session):
+    """An account is closed and the next one opened; it moves to another meter, and one comes."""
+    session.order("z-1", 53, "account", action="closed", document={})
+    session.run(120, 900)
+    session.order("r-11", 54, amount_mp=RUPEE_MP)
+    opening = {"account": "A-2", "balance_mp": 30 * RUPEE_MP, "reading_wh": 5}
+    session.order("z-2", 55, "account", 30 * RUPEE_MP, action="opened", document=opening)
+    session.run(300, 900)
+    session.restart()
+    session.order("z-3", 56, "account", action="closed", document={"moved_to": "JH-0002"})
+    moved = session.truth.records[-1]["document"]
+    session.run(120, 900)
+    opening = {name: moved[name] for name in life.CARRIED}
+    opening.update({"account": "A-3", "moved_from": "JH-0002"})
+    session.order("z-4", 57, "account", action="opened", document=opening)
+    session.run(120, 900)
+    session.show()
+
+
 def journal_is_compacted(session):
     """Five weeks later acknowledged segments are dropped, the orders in them too."""
     fill_log(session, lambda: len(session.segments()) < 2)
@@ -348,6 +368,7 @@ STEPS = (
     ("recharge recloses", recharge_recloses, ("credit", "relay")),
     ("payment modes", payment_modes, ("mode", "recovery", "event")),
     ("tallies", tallies, ("tally", "passive", "tariff", "credit")),
+    ("accounts", accounts, ("account", "order", "tally")),
     ("journal is compacted", journal_is_compacted, ("event", "period")),
     ("ledger is lost", ledger_is_lost, ("event", "resync", "credit")),
 )

@@ -124,6 +124,8 @@ class Truth:
         self.account.apply(wire)
         if wire["type"] == "mode" and wire["mode"] == "prepayment":
             self.owed_mp += wire["amount_mp"]
+        elif wire["type"] == "account":
+            self.owed_mp += wire["document"].get("due_mp", 0)  # not of the next account
 
     def _failed(self):
         self.begun = None
