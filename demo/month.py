@@ -99,7 +99,7 @@ def household(start_ms: int) -> Household:
         30 * RUPEE_MP,
         tariff(1, start_ms // 1000 - 86_400, (100, 742_000), (None, 895_000)),
         sanctioned_load_w=2_000,
-        sample_period_ms=20_000,
+        sample_period_ms=60_000,
         live_period_s=3_600,
         seed=11,
     )

@@ -1,6 +1,6 @@
 """The console's `explain` and `bill`: why the balance moved, and what comes next.
 
-Loaded for one command. The journal is read in small pieces between samples, and what it takes of
+Loaded for one command. The journal is read a record at a time between samples, and what it takes of
 the heap does not grow with it. Tests: host_tests/unit/test_explaining.py.
 """
 
@@ -8,10 +8,7 @@ from firmware import outlook
 from firmware.console import statements, text
 from firmware.console.commands import CommandError
 from firmware.core import civil
-from firmware.core.shim import const
 from firmware.credit.statement import Explanation
-
-_RECORDS = const(4)  # read between two pauses, each by itself: it may hold a long tariff
 
 
 async def explain(console, words):
@@ -23,17 +20,15 @@ async def explain(console, words):
     utc_offset_s = meter.config.utc_offset_s
     since_utc_s, until_utc_s = _moments(meter, words, utc_s)
     explanation = Explanation(since_utc_s, until_utc_s, meter.account.tariff)
-    seq = count = 0
+    seq = 0
     while not explanation.finished:
-        records = meter.journal.records_after(seq, 1)
+        records = meter.journal.records_after(seq, 1)  # which may hold a long tariff
         if not records:
             break
         seq = records[0]["seq"]
         explanation.take(records[0])
         records = None
-        count += 1
-        if count % _RECORDS == 0:
-            await console.breathe()
+        await console.breathe()
     explanation.end(meter.energy.import_wh)
     statement = explanation.statement
     if statement is None:
