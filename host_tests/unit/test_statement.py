@@ -3,6 +3,7 @@
 import pytest
 
 from firmware.console import statements
+from firmware.credit import life
 from firmware.credit import tariff as tariffs
 from firmware.credit.account import Account
 from firmware.credit.statement import Explanation, Statement
@@ -179,6 +180,78 @@ def test_another_journal_of_a_meter_is_said_and_adds_up(bench):
     ]
     assert statement.closing_mp == balance_mp
     assert_adds_up(statement)
+
+
+def close(bench, counter, **document):
+    answer = bench.order(f"C-{counter}", counter, "account", action="closed", document=document)
+    assert answer["result"] == "accepted", answer
+
+
+def open_account(bench, counter, **document):
+    document = {"account": f"A-{counter}", "balance_mp": 0, **document}
+    answer = bench.order(f"O-{counter}", counter, "account", action="opened", document=document)
+    assert answer["result"] == "accepted", answer
+
+
+def entries(statement):
+    return [(row[0], row[1], row[5]) for row in statement.movements if row[6]]
+
+
+def test_an_account_that_closes_is_settled_line_by_line(bench):
+    """The next one on the same meter has no line of it."""
+    bench.order("A-1", 1, "arrears", amount_mp=30 * RUPEE_MP, share_percent=0)
+    bench.run(2 * 3600, power_w=600, step_s=60)
+    balance_mp = bench.meter.balance_mp()
+    close(bench, 2)
+    statement = explain(bench, 0, bench.utc_s + 1).statement
+    assert entries(statement) == [
+        ("opening", "opening", 500 * RUPEE_MP),
+        ("arrears settled", "arrears", -30 * RUPEE_MP),
+        ("refund at the closing", "refund", -(balance_mp - 30 * RUPEE_MP)),
+    ]
+    assert statement.closing_mp == 0
+    assert_adds_up(statement)
+    closed_utc_s = bench.utc_s + 1
+    bench.run(3600, power_w=600, step_s=60)
+    open_account(bench, 3, balance_mp=70 * RUPEE_MP)
+    bench.run(3600, power_w=600, step_s=60)
+    statement = explain(bench, closed_utc_s, bench.utc_s + 1).statement
+    assert entries(statement) == [("account opened", "account", 70 * RUPEE_MP)]
+    assert 590 <= statement.movements[0][2] <= 600
+    assert statement.closing_mp == bench.meter.balance_mp()
+    assert_adds_up(statement)
+
+
+def test_an_account_that_moves_to_another_meter_goes_on_there(bench, tmp_path):
+    bench.run(3 * 3600, power_w=1800, step_s=60)
+    balance_mp = bench.meter.balance_mp()
+    close(bench, 1, moved_to="JH-0002")
+    statement = explain(bench, 0, bench.utc_s + 1).statement
+    assert entries(statement)[1:] == [("account moved to JH-0002", "account", -balance_mp)]
+    assert statement.closing_mp == 0
+    assert_adds_up(statement)
+    (moved,) = bench.records("account")
+
+    other = Bench(
+        tmp_path / "other",
+        bench.utc_s,
+        tariff=SLABS,
+        opening_balance_mp=0,
+        sample_period_ms=60_000,
+    )
+    other.run(600, power_w=600, step_s=60)
+    charged_mp = -other.meter.balance_mp()
+    carried = {name: moved["document"][name] for name in life.CARRIED}
+    open_account(other, 1, moved_from=bench.config.meter, **carried)
+    other.run(3600, power_w=600, step_s=60)
+    statement = explain(other, 0, other.utc_s + 1).statement
+    assert statement.closing_mp == other.meter.balance_mp()
+    # What the new meter had charged before it was the account's is given back with it.
+    name = f"account moved from {bench.config.meter}"
+    assert entries(statement) == [(name, "account", balance_mp + charged_mp)]
+    assert 690 <= {row[0]: row[2] for row in statement.movements}["energy above 5 kWh"] <= 700
+    assert_adds_up(statement)
+    other.meter.journal.close()
 
 
 def test_many_entries_become_few(bench):
