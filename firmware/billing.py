@@ -29,7 +29,8 @@ class Billing:
         self._end_wh = 0  # register at the end of a period that waits to be closed; 0: none
 
     def started(self):
-        """A boot has begun: without the time its energy is of the zone "normal"."""
+        """A boot has begun, or a lost account is back: without the time, what is consumed from here
+        on is of the zone "normal"."""
         meter = self._meter
         usage = meter.account.usage
         if usage.zone and meter.clock.utc_s() is None:

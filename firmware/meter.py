@@ -815,6 +815,7 @@ class Meter:
     def resynced(self):
         """The totals of a resync were taken: tells it, and that the ledger is whole again."""
         self.event(events.RESYNCED, 0)
+        self.billing.started()
         self.snapshot()
 
     def open_signed(self, message):
