@@ -26,7 +26,14 @@ TARIFFS = (
 ACTIONS = st.one_of(
     st.tuples(st.just("run"), st.integers(1, 1500), st.sampled_from((0, 60, 3000))),
     st.tuples(st.just("recharge"), st.integers(1, 10**8)),
-    st.tuples(st.just("arrears"), st.integers(1, 10**7), st.integers(0, 100)),
+    st.tuples(
+        st.just("arrears"),
+        st.integers(1, 10**7),
+        st.integers(0, 100),
+        st.integers(0, 10**6),
+        st.integers(0, 1),
+    ),
+    st.tuples(st.just("mode"), st.sampled_from(("credit", "prepayment")), st.integers(0, 100)),
     st.tuples(st.just("emergency"), st.integers(0, 10**7)),
     st.tuples(st.just("tariff"), st.integers(0, 2), st.integers(2, 60000)),
     st.tuples(st.just("restart"), st.integers(0, 2 * DAY_S), st.booleans()),
@@ -41,8 +48,10 @@ def act(bench, number, action):
     elif kind == "recharge":
         bench.order(f"R-{number}", number, amount_mp=values[0])
     elif kind == "arrears":
-        share = values[1]
-        bench.order(f"A-{number}", number, "arrears", amount_mp=values[0], share_percent=share)
+        names = ("amount_mp", "share_percent", "per_day_mp", "at_once")
+        bench.order(f"A-{number}", number, "arrears", **dict(zip(names, values, strict=True)))
+    elif kind == "mode":
+        bench.order(f"M-{number}", number, "mode", mode=values[0], share_percent=values[1])
     elif kind == "emergency":
         bench.order(f"E-{number}", number, "emergency", limit_mp=values[0])
     elif kind == "tariff":

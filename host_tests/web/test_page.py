@@ -125,6 +125,30 @@ def test_a_browser_shows_orders_service_and_alarms(bench, browse):  # noqa: F811
         assert words in text, text
 
 
+def test_a_browser_shows_payment_mode_debts_and_emergency_credit(bench, browse):  # noqa: F811
+    meter = bench.meter()
+    meter.send_live(
+        balance_mp=-2_500_000, credit="out_of_credit", emergency="selectable",
+        amount_to_clear_mp=2_500_001, arrears_mp=700_000,
+    )  # fmt: skip
+    bench.until(lambda: bench.gateway.live.view("JH-0001").get("emergency") == "selectable")
+    text = browse()
+    for words in (
+        "out of credit",
+        "To be in credit ₹ 25.01",
+        "Arrears ₹ 7.00",
+        "Emergency credit offered: press the button",
+    ):
+        assert words in text, text
+    meter.send_live(balance_mp=-2_500_000, mode="credit", due_mp=2_500_000, arrears_mp=0)
+    bench.until(lambda: bench.gateway.live.view("JH-0001").get("mode") == "credit")
+    text = browse()
+    assert "postpaid" in text
+    assert "Amount due ₹ 25.00" in text
+    for words in ("in credit", "To be in credit", "Emergency credit"):
+        assert words not in text.split("Orders")[0], text
+
+
 def test_a_browser_shows_the_profiles_by_their_names_in_is_15959(bench, browse):  # noqa: F811
     meter = bench.meter()
     start_s = 1_767_551_400  # 2026-01-05 00:00 in India

@@ -168,7 +168,8 @@ def recharge_recloses(session):
 
 
 def payment_modes(session):
-    """Postpaid until an amount is due; then it is arrears, more are placed and taken at once."""
+    """Postpaid until an amount is due; then it is arrears, more are placed and taken at once.
+    Prepaid until the emergency credit is taken at the button."""
     session.order("m-1", 42, "mode", mode="credit")
     while session.meter.balance_mp() > 0:
         session.run(120, 18000, step_s=120)
@@ -177,10 +178,18 @@ def payment_modes(session):
     session.run(120, 900)
     session.order("m-2", 43, "mode", mode="prepayment", share_percent=50, per_day_mp=RUPEE_MP)
     session.order("a-2", 44, "arrears", amount_mp=RUPEE_MP, share_percent=20, per_day_mp=RUPEE_MP)
-    session.order("r-9", 45, paid_mp=90 * RUPEE_MP, amount_mp=90 * RUPEE_MP)
+    session.order("r-9", 45, paid_mp=20 * RUPEE_MP, amount_mp=20 * RUPEE_MP)
     session.run(120, 900)
     session.order("a-3", 46, "arrears", amount_mp=1, share_percent=0, at_once=1)
     session.order("m-3", 47, "mode", mode="prepayment")
+    session.run(120, 900)
+    session.order("s-2", 48, "settings", document={"emergency_limit_mp": 5 * RUPEE_MP})
+    while session.meter.balance_mp() > 0:
+        session.run(120, 18000, step_s=120)
+    session.meter.take_emergency("button")
+    session.show()
+    session.run(120, 900)
+    session.order("r-12", 49, paid_mp=90 * RUPEE_MP, amount_mp=90 * RUPEE_MP)
     session.run(120, 900)
 
 
@@ -366,7 +375,7 @@ STEPS = (
     ("calibrations", calibrations, ("calibration",)),
     ("credit ends, relay trips", credit_ends, ("event", "relay")),
     ("recharge recloses", recharge_recloses, ("credit", "relay")),
-    ("payment modes", payment_modes, ("mode", "recovery", "event")),
+    ("payment modes", payment_modes, ("mode", "recovery", "event", "emergency")),
     ("tallies", tallies, ("tally", "passive", "tariff", "credit")),
     ("accounts", accounts, ("account", "order", "tally")),
     ("journal is compacted", journal_is_compacted, ("event", "period")),
