@@ -310,9 +310,10 @@ def _check_resync(document):
     if document.get("usage") is not None:
         usage = _check_usage(document, tariff)
         codec.integer(usage, "at_wh", document["period_start_wh"], document["import_wh"])
-        # A part that moved from another meter has more.
-        if sum(usage["zone_wh"]) < usage["at_wh"] - document["period_start_wh"]:
-            raise codec.CodecError("zone_wh", "must add up to at_wh less period_start_wh, or more")
+        # Only an account with a number can have moved here with energy of another meter.
+        more_wh = sum(usage["zone_wh"]) - usage["at_wh"] + document["period_start_wh"]
+        if more_wh < 0 or (more_wh and not document.get("number")):
+            raise codec.CodecError("zone_wh", "must add up to at_wh less period_start_wh")
     return document
 
 

@@ -205,6 +205,16 @@ def judge_ledger(meter, records):
             emergency_mp = record["limit_mp"]
         elif kind == "period" and not record["start_utc_s"]:
             continue  # the period got its date; its end is not the register of that moment
+        elif kind == "account" and record["action"] == "opened":
+            credits_mp = bill.charges_mp(record["import_wh"]) + record["document"]["balance_mp"]
+        elif kind == "account":
+            left_mp = credits_mp - bill.charges_mp(record["import_wh"]) - arrears_mp
+            ours = (arrears_mp, max(0, left_mp), max(0, -left_mp))
+            told = tuple(record["document"][f"{n}_mp"] for n in ("arrears", "refund", "due"))
+            if told != ours:
+                wrong("balance", f"a closing settles {told}, it is {ours}")
+            credits_mp -= arrears_mp + max(0, left_mp)
+            arrears_mp = share_percent = per_day_mp = arrears_day = emergency_mp = 0
         elif kind == "tally" and arrears_mp and per_day_mp:
             days = record["day"] - arrears_day
             if arrears_day and days > 0:

@@ -150,6 +150,8 @@ ORDERS = (
     {"kind": "relay", "state": "disconnected", "expires_utc_s": 2**32 - 1},
     {"kind": "arrears", "amount_mp": 5, "share_percent": 5},
     {"kind": "adjustment", "entry": "adjustment", "amount_mp": -5},
+    {"kind": "account", "action": "opened", "document": {"account": "A-2", "balance_mp": 5}},
+    {"kind": "account", "action": "closed", "document": {}},
     {"kind": "emergency", "limit_mp": 5},
     {"kind": "mode", "mode": "credit", "share_percent": 5, "per_day_mp": 5},
     {"kind": "key", "salt": "00" * 32},

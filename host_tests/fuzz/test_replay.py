@@ -75,17 +75,20 @@ def live(bench, listener, numbers):
     for number in numbers:
         bench.run(HOUR_S, power_w=600, step_s=2)
         listener.answer_time()
-        listener.order(number * 10, "recharge", amount_mp=RECHARGE_MP)
-        listener.order(number * 10 + 1, "recharge", amount_mp=0)
+        listener.order(number * 20, "recharge", amount_mp=RECHARGE_MP)
+        listener.order(number * 20 + 1, "recharge", amount_mp=0)
         tariff = tariff_document((None, 600_000 + number))
         tariff["version"] = number
-        listener.order(number * 10 + 2, "tariff", document=tariff)
-        listener.order(number * 10 + 3, "no-such-kind")
-        listener.order(number * 10 + 4, "emergency", limit_mp=number)
-        listener.order(number * 10 + 5, "arrears", amount_mp=number, share_percent=0)
-        listener.order(number * 10 + 6, "settings", document={"low_credit_mp": number})
-        listener.order(number * 10 + 7, "relay", state="connected")
-        listener.order(number * 10 + 8, "adjustment", entry="adjustment", amount_mp=-number)
+        listener.order(number * 20 + 2, "tariff", document=tariff)
+        listener.order(number * 20 + 3, "no-such-kind")
+        listener.order(number * 20 + 4, "emergency", limit_mp=number)
+        listener.order(number * 20 + 5, "arrears", amount_mp=number, share_percent=0)
+        listener.order(number * 20 + 6, "settings", document={"low_credit_mp": number})
+        listener.order(number * 20 + 7, "relay", state="connected")
+        listener.order(number * 20 + 8, "adjustment", entry="adjustment", amount_mp=-number)
+        tenant = {"account": f"A-{number}", "balance_mp": number}
+        listener.order(number * 20 + 9, "account", action="closed", document={})
+        listener.order(number * 20 + 10, "account", action="opened", document=tenant)
         listener.acknowledge()
 
 

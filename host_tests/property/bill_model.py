@@ -16,10 +16,13 @@ class Bill:
     def __init__(self):
         self.part = None
         self.closed_mp = 0
+        self.tenantless = None  # the tariff in force while the account is closed, and since when
 
     @property
     def start_wh(self):
         """The register at which the open part began."""
+        if self.tenantless:
+            return self.tenantless[1]
         return self.part.start_wh if self.part else 0
 
     def charges_mp(self, wh):
@@ -28,7 +31,11 @@ class Bill:
 
     def take(self, record):
         kind = record["type"]
-        if kind == "tariff":
+        if kind == "account":
+            self._change_account(record)
+        elif kind == "tariff" and self.tenantless:
+            self.tenantless = record["document"], record["import_wh"]
+        elif kind == "tariff":
             self._change_tariff(record)
         elif self.part is None:
             return
@@ -42,6 +49,15 @@ class Bill:
             self.part.whole = True
         elif kind == "period" and record["start_utc_s"]:
             self.part.counted_to = None
+
+    def _change_account(self, record):
+        """A closing or an opening on the same meter; moves between meters are not judged here."""
+        wh = record["import_wh"]
+        if record["action"] == "closed":
+            self.closed_mp += self.part.final_mp(wh, True)
+            self.tenantless, self.part = (self.part.document, wh), None
+        else:
+            self.part, self.tenantless = Part(self.tenantless[0], wh), None
 
     def _change_tariff(self, record):
         wh, old = record["import_wh"], self.part

@@ -77,6 +77,8 @@ def orders():
         order("relay", state="connected"),
         order("arrears", amount_mp=100, share_percent=50),
         order("adjustment", entry="refund", amount_mp=-100),
+        order("account", action="closed", document={"moved_to": "JH-0002"}),
+        order("account", action="opened", document={"account": "A-2", "balance_mp": 1}),
         order("arrears", amount_mp=100, share_percent=50, per_day_mp=5, at_once=1),
         order("emergency", limit_mp=100),
         order("mode", mode="prepayment", share_percent=50, per_day_mp=5),
