@@ -184,3 +184,13 @@ def test_a_browser_shows_the_profiles_by_their_names_in_is_15959(bench, browse):
 
 def test_a_browser_shows_a_gateway_without_meters(browse):
     assert "No meter is registered yet" in browse()
+
+
+def test_a_closed_account_is_shown(bench, browse):  # noqa: F811
+    meter = bench.meter()
+    meter.send_live(account="A-2", account_status="closed")
+    bench.until(lambda: bench.gateway.live.view("JH-0001").get("account_status") == "closed")
+    page = browse()
+    assert "account closed" in page
+    assert "A-2" in page
+    assert "in credit" not in page
