@@ -8,7 +8,7 @@ from firmware import outlook
 from firmware.console import statements, text
 from firmware.console.commands import CommandError
 from firmware.core import civil
-from firmware.credit.statement import Explanation
+from firmware.credit.statement import SKIPPED, Explanation
 
 
 async def explain(console, words):
@@ -22,9 +22,11 @@ async def explain(console, words):
     explanation = Explanation(since_utc_s, until_utc_s, meter.account.tariff)
     seq = 0
     while not explanation.finished:
-        records = meter.journal.records_after(seq, 1)  # which may hold a long tariff
+        # One at a time: it may hold a long tariff.
+        records = meter.journal.records_after(seq, 1, SKIPPED)
         if not records:
             break
+        console.free()
         seq = records[0]["seq"]
         explanation.take(records[0])
         records = None

@@ -69,10 +69,13 @@ class Terminal:
         await asyncio.sleep_ms(self.meter.config.sample_period_ms)
 
     async def breathe(self):
-        """Lets the sampling have its turn, and frees the heap: what a long command drops bit by bit
-        would leave no room for a long record."""
-        gc.collect()
+        """Lets the sampling have its turn."""
+        self.free()
         await asyncio.sleep_ms(1)
+
+    def free(self):
+        """Frees the heap: what a long command drops bit by bit would leave it in small pieces."""
+        gc.collect()
 
     def unlocked(self):
         """True for UNLOCKED_S after a right code."""

@@ -170,7 +170,8 @@ class Account:
     def _change_tariff(self, record):
         wh = record["import_wh"]
         document = record["document"]
-        tariff = tariffs.parse(document)
+        # A Tariff that was there already spares the heap another one.
+        tariff = document if isinstance(document, tariffs.Tariff) else tariffs.parse(document)
         usage = Usage(tariff, wh)
         if self.tariff is None:
             # 0 on a new meter; one whose ledger was lost charges nothing for what was before.
@@ -196,7 +197,12 @@ class Account:
             usage.finish(self.tariff, wh)
         else:
             wh = record["import_wh"]
-            usage.split(self.tariff, wh, record["document"].get("on_change") == "pro_rata")
+            document = record["document"]
+            if isinstance(document, tariffs.Tariff):
+                pro_rata = document.pro_rata
+            else:
+                pro_rata = document.get("on_change") == "pro_rata"
+            usage.split(self.tariff, wh, pro_rata)
         return usage.quantities(self.tariff, wh)
 
     def period_charge_mp(self, end_wh):

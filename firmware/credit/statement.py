@@ -16,6 +16,9 @@ ENTRIES_MAX = const(40)
 # What closes a day or a period is written with the first sample behind its end.
 _CLOSING_S = const(60)
 
+SKIPPED = "passive"
+"""Type of records that move nothing, and may be long: they need not be read."""
+
 _CLOSINGS = ("day", "billing", "period")
 
 # Movements of the ledger other than credits, by the type of the record that makes them.
@@ -75,7 +78,7 @@ class Statement:
         if kind == "account" and "moved_to" in record["document"]:
             return account.open_lines(wh)
         if kind in ("tariff", "account") or (kind == "period" and ends_period(record)):
-            if account.tariff is None:
+            if account.tariff is None or account.closed:
                 return ()
             return charges.charge_lines(account.tariff, account.closing(record))
         return None
@@ -184,10 +187,10 @@ def register(record, import_wh):
 def apply(account, record, wh, tariff=None):
     """Takes a record into an account, and believes the balance that it says at its register.
 
-    tariff: used instead of the account's own if it is the same, which spares some kB of heap."""
+    tariff: used instead of parsing its document once more, which spares some kB of heap."""
+    if record["type"] == "tariff" and tariff and tariff.is_of(record["document"]):
+        record["document"] = tariff
     account.apply(record)
-    if record["type"] == "tariff" and tariff and tariff.is_same(account.tariff):
-        account.tariff = tariff
     if "import_wh" in record:
         _believe(account, record, wh)
 
@@ -221,7 +224,7 @@ class Explanation:
 
     def take(self, record):
         """The next record; when `finished`, no more are needed."""
-        if self.finished or record["type"] == "passive":  # which moves nothing, and may be long
+        if self.finished or record["type"] == SKIPPED:
             return
         if self._account is None:
             if not self._understand(record):

@@ -87,9 +87,9 @@ class Tariff:
         """The document as it was parsed, a fresh dict."""
         return json.loads(self._json)
 
-    def is_same(self, other):
-        """True if it is of the same document as another Tariff, written alike."""
-        return self._json == other._json
+    def is_of(self, document):
+        """True if it was parsed from this document, with its members in the same order."""
+        return self._json == json.dumps(document, separators=(",", ":"))
 
 
 def parse(document):

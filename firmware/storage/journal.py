@@ -26,7 +26,7 @@ import os
 import struct
 from binascii import crc32, hexlify, unhexlify
 
-from firmware.core.records import LEDGER, ORDERED
+from firmware.core.records import LEDGER, ORDERED, RECORDS
 from firmware.core.shim import const
 from firmware.storage import packing
 from firmware.storage.errors import JournalFull, fault, is_full
@@ -537,17 +537,18 @@ class Journal:
         oldest = self._firsts[0] - 1 if self._firsts else seq
         self.acked_seq = min(self.acked_seq, max(seq, oldest))
 
-    def records_after(self, seq, limit):
-        """Up to `limit` wire dicts of the records above `seq`.
+    def records_after(self, seq, limit, without=None):
+        """Up to `limit` wire dicts of the records above `seq`, without a type.
 
         Going on from any record of the last answer costs no search. Raises StorageError.
         """
+        left_out = RECORDS[without][0] if without else -1
         wires = []
         cursor = []
         records = self._log_records(seq)
         try:
             for first, record in records:
-                wire = wire_of(record)
+                wire = None if record[1][2] == left_out else wire_of(record)
                 if wire:
                     wires.append(wire)
                     cursor.append((wire["seq"], first, record[0]))

@@ -36,6 +36,9 @@ class BenchTerminal(Terminal):
     async def breathe(self):
         self.passes(1)
 
+    def free(self):  # the host has room
+        pass
+
     def passes(self, seconds):
         for _ in range(seconds):
             self.bench.pass_ms(1000)

@@ -34,6 +34,7 @@ ACTIONS = st.one_of(
         st.integers(0, 1),
     ),
     st.tuples(st.just("mode"), st.sampled_from(("credit", "prepayment")), st.integers(0, 100)),
+    st.tuples(st.just("account"), st.sampled_from(("closed", "opened"))),
     st.tuples(st.just("emergency"), st.integers(0, 10**7)),
     st.tuples(st.just("tariff"), st.integers(0, 2), st.integers(2, 60000)),
     st.tuples(st.just("restart"), st.integers(0, 2 * DAY_S), st.booleans()),
@@ -52,6 +53,9 @@ def act(bench, number, action):
         bench.order(f"A-{number}", number, "arrears", **dict(zip(names, values, strict=True)))
     elif kind == "mode":
         bench.order(f"M-{number}", number, "mode", mode=values[0], share_percent=values[1])
+    elif kind == "account":
+        document = {"account": f"B-{number}", "balance_mp": 777} if values[0] == "opened" else {}
+        bench.order(f"B-{number}", number, "account", action=values[0], document=document)
     elif kind == "emergency":
         bench.order(f"E-{number}", number, "emergency", limit_mp=values[0])
     elif kind == "tariff":

@@ -82,8 +82,8 @@ def test_what_was_before_the_oldest_record_is_said(console, tmp_path, monkeypatc
     (period,) = [r for r in console.bench.records("period") if r["charge_mp"]]
     gone = period["seq"] - 5
 
-    def without_the_oldest(journal, seq, limit):
-        return records_after(journal, max(seq, gone), limit)
+    def without_the_oldest(journal, seq, *how):
+        return records_after(journal, max(seq, gone), *how)
 
     whole = shown(console, "explain month")
     monkeypatch.setattr(Journal, "records_after", without_the_oldest)

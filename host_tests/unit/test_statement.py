@@ -8,7 +8,7 @@ from firmware.credit import tariff as tariffs
 from firmware.credit.account import Account
 from firmware.credit.statement import Explanation, Statement
 from host_tests.fakes.bench import MIDNIGHT_UTC_S, Bench
-from host_tests.fakes.documents import steps, tariff_of
+from host_tests.fakes.documents import rich_tariff, steps, tariff_of
 
 DAY_S = 86400
 START_UTC_S = MIDNIGHT_UTC_S + 25 * DAY_S  # 2026-01-30
@@ -69,8 +69,19 @@ def test_a_statement_from_the_first_record_on_has_every_line_and_entry(bench):
     assert_adds_up(statement)
 
 
-def test_days_meet_where_the_meter_closed_them(bench):
-    """A day of the statement costs what the `day` record says, and no movement is in two days."""
+def test_days_meet_where_the_meter_closed_them(tmp_path):
+    """A day of the statement costs what the `day` record says, fixed charge and all, and no
+    movement is in two days."""
+    rich = rich_tariff(period_start_day=1)
+    # What waits for the first recharge is collected by the closing of the period, behind the day.
+    lines = [line for line in rich["lines"] if line.get("collect") != "first_recharge"]
+    bench = Bench(
+        tmp_path / "data",
+        START_UTC_S,
+        tariff={**rich, "lines": lines},
+        opening_balance_mp=500 * RUPEE_MP,
+        sample_period_ms=60_000,
+    )
     bench.run(3 * DAY_S + 3600, power_w=300, step_s=60)
     days = bench.records("day")
     assert len(days) == 3
@@ -84,6 +95,7 @@ def test_days_meet_where_the_meter_closed_them(bench):
             assert statement.opening_mp == closing_mp
         closing_mp = statement.closing_mp
         assert_adds_up(statement)
+    bench.meter.journal.close()
 
 
 def test_a_moment_after_an_outage_lies_before_the_boot(bench):
@@ -144,10 +156,11 @@ def test_periods_and_tariffs_add_up_by_line(bench):
 
 
 def test_a_journal_whose_begin_is_gone_is_understood_from_its_first_closed_period(bench):
+    bench.order("A-1", 1, "arrears", amount_mp=60 * RUPEE_MP, share_percent=50)
     bench.run(2 * DAY_S + 3600, power_w=120, step_s=60)
-    bench.order("R-1", 1, amount_mp=100 * RUPEE_MP)
-    bench.order("A-1", 2, "arrears", amount_mp=RUPEE_MP, share_percent=50)
-    bench.order("R-2", 3, amount_mp=100)
+    bench.order("R-1", 2, amount_mp=100 * RUPEE_MP)
+    bench.order("A-2", 3, "arrears", amount_mp=RUPEE_MP, share_percent=40)
+    bench.order("R-2", 4, amount_mp=100)
     bench.run(DAY_S, power_w=120, step_s=60)
     (period,) = [r for r in bench.records("period") if r["charge_mp"]]
     tail = [r for r in bench.records() if r["seq"] > period["seq"] - 20]
