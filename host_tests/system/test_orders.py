@@ -58,6 +58,8 @@ def test_the_firmware_takes_every_kind_of_order(story):
             {"kind": "relay", "state": "connected"},
             {"kind": "arrears", "amount_mp": 10_000_000, "share_percent": 50},
             {"kind": "emergency", "limit_mp": 2_000_000},
+            {"kind": "mode", "mode": "credit"},
+            {"kind": "mode", "mode": "prepayment", "share_percent": 50},
             {"kind": "clock"},
             {"kind": "key"},
             # Under the new key from here on.
