@@ -52,7 +52,9 @@ class Billing:
         if minute == self._closed_minute:
             return
         attempt = self._meter.attempt
-        closed = attempt(self._close_day, utc_s)
+        if not attempt(self._close_day, utc_s):
+            return  # with the next second: a period must not end before its last day is counted
+        closed = attempt(self._meter.profiles.close_spans, utc_s)
         if attempt(self._close_period, utc_s) and closed:
             self._closed_minute = minute
 
@@ -96,10 +98,8 @@ class Billing:
     # --- what is over ------------------------------------------------------------------------
 
     def _close_day(self, utc_s):
-        profiles = self._meter.profiles
-        profiles.close_interval(utc_s)
+        self._meter.profiles.close_interval(utc_s)
         self._tally(utc_s)  # the day's record has the cost of the day
-        profiles.close_spans(utc_s)
 
     def _is_dated(self, utc_s):
         """False while the open period began at an unknown time, or at one that was wrong."""
@@ -121,9 +121,12 @@ class Billing:
         elif month_utc_s > account.period_start_utc_s:
             # A flash that refuses must not put the new month's consumption into the old one.
             self._end_wh = self._end_wh or meter.energy.import_wh
+            self._tally(utc_s)  # those that found no place in memory, up to its last day
             self._write_period(month_utc_s, self._end_wh)
             self._end_wh = 0
             begins = utc_s - month_utc_s < civil.DAY_S
+        else:
+            self._end_wh = 0  # the clock was set back before the end
         account = meter.account
         passive = account.passive if 0 < account.passive_from_utc_s <= utc_s else None
         if passive:
@@ -154,7 +157,10 @@ class Billing:
         meter = self._meter
         account = meter.account
         tariff = account.tariff
-        if tariff is None or account.closed or self._end_wh or not self._is_dated(utc_s):
+        if tariff is None or account.closed or not self._is_dated(utc_s):
+            return
+        over = self._end_wh != 0  # what comes behind it is not of the open part
+        if over and not meter.is_writable():
             return
         if not part_ends and not account.needs_tallies():
             return
@@ -176,7 +182,8 @@ class Billing:
             if len(held) == _HELD_MAX:
                 return
         begins = not held and (not usage.first_day or account.recovery_begins())
-        if not begins and counted_day and day <= counted_day and zone == counted_zone:
+        same_zone = over or zone == counted_zone
+        if not begins and counted_day and day <= counted_day and same_zone:
             return
         from_day = counted_day or (period_day if usage.whole else day)
         fields = {
@@ -187,6 +194,8 @@ class Billing:
             "supply_min": meter.profiles.day.supply_s // 60 if day > from_day else 0,
             "load_w": meter.config.sanctioned_load_w,
         }
+        if over:
+            fields["import_wh"] = self._end_wh
         if meter.is_writable():
             meter.append("tally", fields)
             return

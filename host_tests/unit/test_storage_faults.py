@@ -6,6 +6,7 @@ import functools
 import pytest
 
 from firmware.core import trace
+from firmware.credit.account import Account
 from firmware.storage import errors, faults
 from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, NVS
 from host_tests.fakes.documents import tariff_document
@@ -116,6 +117,45 @@ def test_days_and_zones_stay_where_they_were(make_bench, flash, hours, days):
     balance_mp = bench.meter.balance_mp()
     bench.restart()
     assert bench.meter.balance_mp() == balance_mp
+
+
+@pytest.mark.parametrize(("before_s", "days"), [(600, 1), (4 * 24 * HOUR_S, 5)])
+def test_a_period_ends_with_its_last_day_though_the_flash_refuses(
+    make_bench, flash, before_s, days
+):
+    month_utc_s = MIDNIGHT_UTC_S + 27 * 24 * HOUR_S  # 1 February
+    bench = make_bench(month_utc_s - before_s - HOUR_S, tariff=zoned())
+    bench.run(HOUR_S + before_s % HOUR_S - 60, 600, step_s=60)
+    flash.refuses = errno.EIO
+    bench.run(before_s + HOUR_S, 600, step_s=60)
+    flash.refuses = None
+    bench.run(300, 0, step_s=60)
+    assert bench.meter.live()["service"] == ""
+    tally, period = [r for r in bench.records() if r["type"] in ("tally", "period")][-3:-1]
+    assert (tally["type"], tally["import_wh"]) == ("tally", period["end_wh"])
+    account = Account()
+    for record in bench.records():
+        if record["seq"] == period["seq"]:
+            break
+        account.apply(record)
+    assert account.usage.fixed == [days * 31 * RUPEE_MP]
+    assert period["charge_mp"] == account.period_charge_mp(period["end_wh"])
+    assert bench.meter.account.usage.fixed == [0]
+
+
+def test_a_period_that_is_not_over_after_all_ends_where_it_does(make_bench, flash):
+    month_utc_s = MIDNIGHT_UTC_S + 27 * 24 * HOUR_S
+    bench = make_bench(month_utc_s - 600, tariff=zoned())
+    bench.run(300, 600, step_s=60)
+    flash.refuses = errno.EIO
+    bench.run(600, 600, step_s=60)
+    assert bench.meter.set_time((bench.utc_s - 3 * HOUR_S) * 1000)
+    flash.refuses = None
+    bench.run(2 * HOUR_S, 600, step_s=60)
+    wh = bench.meter.energy.import_wh
+    bench.run(HOUR_S, 600, step_s=60)
+    (period,) = [r for r in bench.records("period") if r["start_utc_s"]]
+    assert period["end_wh"] > wh
 
 
 def test_flash_is_tried_once_a_minute_and_not_more(bench, flash):
