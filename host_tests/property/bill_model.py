@@ -64,7 +64,7 @@ class Bill:
         self.part = new = Part(record["document"], wh)
         if old is None:
             return
-        new.recharged, new.counted_to = old.recharged, old.counted_to
+        new.recharged, new.counted_to, new.period = old.recharged, old.counted_to, old.period
         pro_rata = record["document"].get("on_change") == "pro_rata"
         self.closed_mp += old.final_mp(wh, True, pro_rata)
         if old.first is None:
