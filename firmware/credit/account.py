@@ -213,9 +213,11 @@ class Account:
 
     def needs_tallies(self):
         """True if days or zones count."""
-        tariff = self.tariff
-        counts = tariff and not self.closed and (tariff.zones or tariff.fixed)
-        return self.recovers_daily() or bool(counts)
+        tariff, usage = self.tariff, self.usage
+        if tariff is None or self.closed:
+            return self.recovers_daily()
+        cut = usage.share_days and not usage.first_day  # limits by days that are not known yet
+        return self.recovers_daily() or bool(tariff.zones or tariff.fixed or cut)
 
     def _place_arrears(self, record):
         """Adds to the arrears, and changes how all of them are recovered."""

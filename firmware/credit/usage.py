@@ -85,6 +85,10 @@ class Usage:
         self.run_to(tally["import_wh"])
         self.zone = tally["zone"] if tally["zone"] < len(self.zone_wh) else 0
         self.load_w = tally["load_w"]
+        if self.share_days:
+            # A tariff whose periods begin on another day: its part has the days to their end.
+            moved = tally["period_day"] + tally["period_days"] - self.period_day - self.days
+            self.share_days = max(1, min(self.share_days + moved, tally["period_days"]))
         self.period_day = tally["period_day"]
         self.days = tally["period_days"]
         day = tally["day"]
