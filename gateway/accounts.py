@@ -321,7 +321,8 @@ def _enqueue_closing(connection: Connection, change: str, now_ms: int) -> None:
 
 
 def _enqueue_opening(connection: Connection, change: str, now_ms: int) -> None:
-    """Queue what opens the new account: its tariff first, then itself."""
+    """Queue what opens the new account: its tariff first, then itself, then the tariff that is
+    held: its time may have come before the meter gets it."""
     row = _row(connection, change)
     assert row is not None  # made before
     asked = json.loads(row.members)
@@ -330,7 +331,7 @@ def _enqueue_opening(connection: Connection, change: str, now_ms: int) -> None:
         document["reading_wh"] = asked["reading_wh"]
     if row.kind != "replace":
         document["balance_mp"] = asked["balance_mp"]
-        tariffs = [asked["tariff"]]
+        tariff, held = asked["tariff"], None
     else:
         if asked["totals"] is None:
             closing = json.loads(row.closing)["document"]
@@ -340,19 +341,21 @@ def _enqueue_opening(connection: Connection, change: str, now_ms: int) -> None:
             closing = life.moving(account, asked["totals"]["import_wh"], row.target)
         document["moved_from"] = row.meter
         document.update({name: closing[name] for name in closing if name in life.CARRIED})
-        tariffs = [
-            _tariff(connection, closing["tariff"], closing["tariff_version"]),
-            _held_tariff(connection, row.meter, now_ms),
-        ]
-    for number, tariff in enumerate(tariffs):
-        if tariff is not None:
-            order = _step_order(change, f"tariff {number}", asked["attempts"])
-            sent = Asked("tariff", {"document": tariff})
+        tariff = _tariff(connection, closing["tariff"], closing["tariff_version"])
+        held = _held_tariff(connection, row.meter, row.created_utc_ms)
+    opened = _step_order(change, "opened", asked["attempts"])
+    for order, sent in (
+        (_step_order(change, "tariff 0", asked["attempts"]), _order_of(tariff)),
+        (opened, Asked("account", {"action": "opened", "document": document})),
+        (_step_order(change, "tariff 1", asked["attempts"]), _order_of(held)),
+    ):
+        if sent is not None:
             orders.enqueue(connection, order, row.target, sent, now_ms)
-    order = _step_order(change, "opened", asked["attempts"])
-    sent = Asked("account", {"action": "opened", "document": document})
-    orders.enqueue(connection, order, row.target, sent, now_ms)
-    _set(connection, change, state="opening", open_order=order)
+    _set(connection, change, state="opening", open_order=opened)
+
+
+def _order_of(tariff: dict[str, Any] | None) -> Asked | None:
+    return None if tariff is None else Asked("tariff", {"document": tariff})
 
 
 def _step_order(change: str, step: str, attempts: int = 0) -> str:
@@ -369,8 +372,8 @@ def _tariff(connection: Connection, name: str, version: int) -> dict[str, Any] |
     return None if text is None else dict(json.loads(text))
 
 
-def _held_tariff(connection: Connection, meter: str, now_ms: int) -> dict[str, Any] | None:
-    """The tariff that a meter holds until its time comes."""
+def _held_tariff(connection: Connection, meter: str, utc_ms: int) -> dict[str, Any] | None:
+    """The tariff that a meter held at a time."""
     table = tables.records
     text = connection.execute(
         sa.select(table.c.content)
@@ -379,7 +382,7 @@ def _held_tariff(connection: Connection, meter: str, now_ms: int) -> dict[str, A
         .limit(1)
     ).scalar()
     document = {} if text is None else json.loads(text)["document"]
-    return document if document.get("effective_from_utc_s", 0) * 1000 > now_ms else None
+    return document if document.get("effective_from_utc_s", 0) * 1000 > utc_ms else None
 
 
 def _closed(connection: Connection, change: str, closing: dict[str, Any], now_ms: int) -> bool:

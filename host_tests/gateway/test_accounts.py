@@ -177,6 +177,25 @@ def test_a_replaced_meter_hands_its_account_on(bench):
     moved(bench, old, new)
 
 
+def test_a_tariff_that_was_held_follows_though_its_time_came_meanwhile(bench, clock):
+    old, new = old_and_new(bench)
+    now_utc_s = clock.utc_ms() // 1000
+    held = {**old.config["tariff"], "version": 2, "effective_from_utc_s": now_utc_s + 60}
+    old.record("passive", document=held)
+    old.flush()
+    new.kinds = ("recharge", "tariff")
+    change = begin(bench, **REPLACE).json()["id"]
+    change_is(bench, change, "refused")
+    new.wait_for(lambda: new.account.tariff.version == 2)
+    clock.advance(120_000)
+    new.kinds = FakeKinds
+    bench.http.post(f"/api/account-changes/{change}/retry")
+    change_is(bench, change, "done")
+    new.wait_for(lambda: new.account.tariff.version == 2)
+    sent = [(order["kind"], order["document"].get("version")) for order in new.orders]
+    assert sent == 2 * [("tariff", 1), ("account", None), ("tariff", 2)]
+
+
 def test_a_replacement_goes_on_after_a_restart_between_its_steps(bench, make_bench):
     old, new = old_and_new(bench)
     new.deaf = True
