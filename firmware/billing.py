@@ -14,6 +14,7 @@ host_tests/unit/test_storage_faults.py, host_tests/property/test_meter_machine.p
 from firmware.core import civil
 from firmware.core.shim import const
 from firmware.credit import charges
+from firmware.credit import tariff as tariffs
 from firmware.credit.account import ends_period
 
 _TIME_STEP_MAX_S = const(86400)
@@ -58,15 +59,15 @@ class Billing:
         if attempt(self._close_period, utc_s) and closed:
             self._closed_minute = minute
 
-    def change_tariff(self, document):
-        """Brings a checked tariff into force now.
+    def change_tariff(self, tariff):
+        """Brings a Tariff into force now.
 
         Raises StorageError; then the tariff in force still is."""
         utc_s = self._meter.clock.utc_s()
         if utc_s is not None:
             self.close(utc_s)
             self._tally(utc_s, True)
-        self._meter.append("tariff", {"document": document})
+        self._meter.append("tariff", {"document": tariff})
         if utc_s is not None:
             self._tally(utc_s)
 
@@ -128,11 +129,10 @@ class Billing:
         else:
             self._end_wh = 0  # the clock was set back before the end
         account = meter.account
-        passive = account.passive if 0 < account.passive_from_utc_s <= utc_s else None
-        if passive:
+        if 0 < account.passive_from_utc_s <= utc_s:
             if not begins:  # else the old one collects nothing in the new period
                 self._tally(utc_s, True)
-            meter.append("tariff", {"document": passive})
+            meter.append("tariff", {"document": tariffs.parse(account.passive)})
         self._tally(utc_s)
 
     def _write_period(self, end_utc_s, end_wh):

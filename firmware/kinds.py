@@ -8,14 +8,11 @@ host_tests/unit/test_orders.py.
 from firmware.core.config import rows
 from firmware.core.records import ACTIONS, LEDGER_LOST, MODES, TEXT_MAX
 from firmware.core.settings import check_settings
-from firmware.core.shim import const
 from firmware.core.wallclock import PLAUSIBLE_UTC_S
 from firmware.credit import life
 from firmware.credit import tariff as tariffs
 from firmware.credit.usage import Usage
 from firmware.link import codec
-
-_DOCUMENTS_MAX = const(5000)  # of two tariffs: a snapshot has both, and is made in the heap
 
 # Members of a resync, as config.rows reads them: name, 1 if it is needed, lowest, highest.
 _TOTALS = """\
@@ -106,26 +103,20 @@ def _recharge(meter, order):
 
 
 def _tariff(meter, order):
-    tariff = tariffs.parse(codec.check_document(order.get("document")))
+    document = codec.check_document(order.pop("document", None))
+    tariff = tariffs.parse(document)
     refusal = _refusal(meter, order)
     in_force = meter.account.tariff  # None while a new meter's flash refuses
-    if in_force and tariff.document in (in_force.document, meter.account.passive):
+    if (in_force and document == in_force.document) or document == meter.account.passive:
         return "accepted", False
     if refusal:
         return refusal, False
     utc_s = meter.clock.utc_s()
-    held = tariff.effective_from_utc_s > (meter.last_utc_s if utc_s is None else utc_s)
-    other = in_force.document if held and in_force else meter.account.passive
-    if other and len(codec.encode(other)) + len(codec.encode(tariff.document)) > _DOCUMENTS_MAX:
-        raise codec.CodecError(
-            "document",
-            "must be at most %d bytes of JSON together with the tariff %s"
-            % (_DOCUMENTS_MAX, "in force" if held else "that is held"),
-        )
-    if held:
-        meter.append("passive", {"document": tariff.document})
+    document = None  # a long one takes some kB of heap
+    if tariff.effective_from_utc_s > (meter.last_utc_s if utc_s is None else utc_s):
+        meter.append("passive", {"document": tariff})
     else:
-        meter.billing.change_tariff(tariff.document)
+        meter.billing.change_tariff(tariff)
     return "accepted", False
 
 

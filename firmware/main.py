@@ -257,6 +257,7 @@ async def _sample(board, meter, sensor, uplink, watchdog):
             minute = this_minute
             meter.log(meter.status_line(uplink.connected, uplink.waiting()))
             gc.collect()
+            meter.account.settle()
         due = time.ticks_add(due, period_ms)
         wait_ms = time.ticks_diff(due, time.ticks_ms())
         if wait_ms < 0:

@@ -68,6 +68,7 @@ class Orders:
             # Signed, and its id was checked before these: the gateway is to know.
             order = {"id": codec.decode(payload)["id"], "counter": 0}
             return self._answer(order, "malformed", field=error.field)
+        payload = None  # a long one is not kept while the order is executed
         known = meter.journal.find_order(order["id"])
         if not known and self.last and self.last["id"] == order["id"]:
             known = self.last

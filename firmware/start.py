@@ -62,7 +62,7 @@ def start(meter, cause, rtc_utc_s, fault, written, told):
         if journal.find_order("opening") is None and not meter.service:
             opening_mp = meter.config.opening_balance_mp
             queue.append((meter.credit, ("opening", "opening", 0, opening_mp)))
-        queue.append((meter.append, ("tariff", {"document": meter.first_tariff.document})))
+        queue.append((meter.append, ("tariff", {"document": meter.first_tariff})))
     if failed:
         queue.append((meter.event, (events.POWER_RESTORED, off_s)))
         if off_s < 0:

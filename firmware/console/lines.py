@@ -149,6 +149,13 @@ def detail(record, utc_offset_s):
     return ""
 
 
+def _tariff(document):
+    """(id, version, UTC s from when) of a tariff's document or, in a new record, of its Tariff."""
+    if isinstance(document, dict):
+        return document["id"], document["version"], document["effective_from_utc_s"]
+    return document.id, document.version, document.effective_from_utc_s
+
+
 def record_line(record, utc_offset_s):
     """One line for a journal record, without its time."""
     kind = record["type"]
@@ -169,14 +176,13 @@ def record_line(record, utc_offset_s):
             record["id"],
         ) + _standing(record)
     if kind == "tariff":
-        document = record["document"]
-        return "tariff %s version %d in force" % (document["id"], document["version"])
+        return "tariff %s version %d in force" % _tariff(record["document"])[:2]
     if kind == "passive":
-        document = record["document"]
+        name, version, from_utc_s = _tariff(record["document"])
         return "tariff %s version %d is held until %s" % (
-            document["id"],
-            document["version"],
-            civil.text(document["effective_from_utc_s"], utc_offset_s),
+            name,
+            version,
+            civil.text(from_utc_s, utc_offset_s),
         )
     if kind == "tally":
         return "tally of %s, %d min of supply, zone %d" % (

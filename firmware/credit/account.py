@@ -78,7 +78,8 @@ class Account:
     def restore(self, state):
         """Takes the totals of a snapshot or a resync; what an older one has not is 0 or none."""
         self.tariff = tariffs.parse(state["tariff"]) if state["tariff"] else None
-        self._hold(state.get("passive"))
+        passive = state.get("passive")
+        self._hold(tariffs.parse(passive) if passive else None)
         for name in _TOTALS:
             setattr(self, name, state.get(name, 0))
         self.number = state.get("number", "")
@@ -109,9 +110,9 @@ class Account:
         """The document of the tariff that is held until `passive_from_utc_s`, or None."""
         return json.loads(self._passive) if self._passive else None
 
-    def _hold(self, document):
-        self._passive = json.dumps(document, separators=(",", ":")) if document else None
-        self.passive_from_utc_s = document["effective_from_utc_s"] if document else 0
+    def _hold(self, tariff):
+        self._passive = tariff.json if tariff else None
+        self.passive_from_utc_s = tariff.effective_from_utc_s if tariff else 0
 
     def apply(self, record):
         """Takes a journal record into the totals; records of other types change nothing."""
@@ -138,8 +139,7 @@ class Account:
         elif kind == "period":
             self._period(record)
         elif kind == "passive":
-            tariffs.parse(record["document"])  # what cannot come into force is not held
-            self._hold(record["document"])
+            self._hold(tariffs.parse(record["document"]))  # what cannot be in force is not held
         elif kind == "tariff":
             self._change_tariff(record)
         elif kind == "account":
@@ -169,9 +169,7 @@ class Account:
 
     def _change_tariff(self, record):
         wh = record["import_wh"]
-        document = record["document"]
-        # A Tariff that was there already spares the heap another one.
-        tariff = document if isinstance(document, tariffs.Tariff) else tariffs.parse(document)
+        tariff = tariffs.parse(record["document"])
         usage = Usage(tariff, wh)
         if self.tariff is None:
             # 0 on a new meter; one whose ledger was lost charges nothing for what was before.
@@ -186,7 +184,7 @@ class Account:
         self.period_start_wh = wh
         self.usage = usage
         self.tariff = tariff
-        if self.passive == document:
+        if self._passive and self.passive == tariff.document:
             self._hold(None)
 
     def closing(self, record):
@@ -197,12 +195,7 @@ class Account:
             usage.finish(self.tariff, wh)
         else:
             wh = record["import_wh"]
-            document = record["document"]
-            if isinstance(document, tariffs.Tariff):
-                pro_rata = document.pro_rata
-            else:
-                pro_rata = document.get("on_change") == "pro_rata"
-            usage.split(self.tariff, wh, pro_rata)
+            usage.split(self.tariff, wh, tariffs.is_pro_rata(record["document"]))
         return usage.quantities(self.tariff, wh)
 
     def period_charge_mp(self, end_wh):
@@ -254,6 +247,19 @@ class Account:
     def recovery_begins(self):
         """True if the day is not known yet from which arrears are paid daily."""
         return self.recovers_daily() and not self.arrears_day
+
+    def settle(self):
+        """Makes a new tariff once more, after a collection: its parts lie among what it came with,
+        and would leave the free heap in pieces."""
+        tariff = self.tariff
+        if tariff is None or tariff.settled:
+            return
+        try:
+            tariff = tariffs.parse(tariff.document)
+        except MemoryError:
+            return  # it is tried again with the next collection
+        tariff.settled = True
+        self.tariff = tariff
 
     def divide(self, kind, amount_mp, import_wh):
         """(to emergency credit taken, to arrears, to credit) of a ledger entry; their sum is

@@ -64,12 +64,13 @@ class Tariff:
         FIXED the index in `fixed`.
     fixed: of each fixed line (index in `lines`, "connection", "kw" or "band", bands of (limit in kW
         or None, mp a month), "daily", "monthly" or "first_recharge", by_supply).
-    growth: kept by charges.py.
+    json: the document as its bytes; a record may carry a Tariff in place of its document.
+    growth: kept by charges.py. settled: Account.settle has made it.
     """
 
     def __init__(self, document):
         # The largest takes 4.4 kB of heap as a dict, 2.7 kB as text.
-        self._json = json.dumps(document, separators=(",", ":"))
+        self.json = json.dumps(document, separators=(",", ":")).encode()
         self.id = document["id"]
         self.version = document["version"]
         self.effective_from_utc_s = document["effective_from_utc_s"]
@@ -81,25 +82,35 @@ class Tariff:
         self.lines = ()
         self.fixed = ()
         self.growth = None
+        self.settled = False
 
     @property
     def document(self):
         """The document as it was parsed, a fresh dict."""
-        return json.loads(self._json)
+        return json.loads(self.json)
 
     def is_of(self, document):
         """True if it was parsed from this document, with its members in the same order."""
-        return self._json == json.dumps(document, separators=(",", ":"))
+        return self.json == json.dumps(document, separators=(",", ":")).encode()
+
+
+def is_pro_rata(document):
+    """What a checked document, or its Tariff, says about slabs when it comes into force."""
+    if isinstance(document, Tariff):
+        return document.pro_rata
+    return document.get("on_change") == "pro_rata"
 
 
 def parse(document):
-    """The Tariff of a document (a dict as in SPEC section 3).
+    """The Tariff of a document (a dict as in SPEC section 3); a Tariff is its own.
 
     Raises TariffError, which names the line and field and the allowed range.
     """
     # Where in the document we are. It is put into words for an error only: words would be most of
     # what a good document allocates, and leave the heap in pieces.
     at = []
+    if isinstance(document, Tariff):
+        return document
     if not isinstance(document, dict):
         raise _refusal(at, "document", "must be an object")
     name = document.get("id")

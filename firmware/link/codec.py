@@ -20,7 +20,9 @@ METER_ID_MAX = 24
 MAX_RECORDS = 32
 COUNTER_MAX = 0x7FFFFFFF
 AMOUNT_MAX_MP = 10000000000
-DOCUMENT_MAX = 3000  # bytes of JSON: an order with it fits a message, a record and a snapshot
+# Bytes of JSON. The heap has room for a tariff, the next, and all that is on the way of one; with
+# 1,500 a meter had none left for the record after some changes.
+DOCUMENT_MAX = 1200
 _LEVELS_MAX = 8  # a tariff has seven
 _METER_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _HEX_CHARS = "0123456789abcdef"

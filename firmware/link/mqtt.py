@@ -345,7 +345,9 @@ class Client:
             kind, flags, body = await self._read_packet(decoder)
             if kind == PUBLISH:
                 topic, payload, packet_id = parse_publish(flags, body)
+                body = None  # a long one is not kept while its copy is worked on
                 self._on_message(topic, payload)
+                payload = None
                 if packet_id:
                     await self._send(puback_packet(packet_id))
             elif kind == SKIPPED:

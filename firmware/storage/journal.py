@@ -370,14 +370,13 @@ class Journal:
         Raises RecordError (the table does not hold it), JournalFull or StorageError; then nothing
         has changed.
         """
-        code, payload = packing.pack(name, fields)
-        if len(payload) > PAYLOAD_MAX - LINK_BYTES:
-            raise RecordError(name, "is too long")
         flags = TIME_VALID if time_valid else 0
         chained = name in LEDGER
         if chained:
             flags |= CHAINED
-            payload = self._link + payload
+        code, payload = packing.pack(name, fields, self._link if chained else b"")
+        if len(payload) > PAYLOAD_MAX:
+            raise RecordError(name, "is too long")
         seq = self.last_seq + 1
         head = struct.pack(
             HEAD, MAGIC, VERSION, code, flags, len(payload), seq, self.boot, utc_s, up_s

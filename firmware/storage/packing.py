@@ -28,14 +28,14 @@ class RecordError(Exception):
         self.why = why
 
 
-def pack(name, fields):
-    """(type code, payload) of a record whose members are exactly those of the table."""
+def pack(name, fields, link=b""):
+    """(type code, payload behind `link`) of a record with exactly the members of the table."""
     if name not in RECORDS:
         raise RecordError("type", "is not in the record table")
     table = list(members(name))
     if len(fields) != len(table):
         raise RecordError(name, "takes %d members" % len(table))
-    parts = []
+    parts = [link]
     for field, form in table:
         if field not in fields:
             raise RecordError(field, "is missing")
@@ -55,7 +55,8 @@ def _pack_member(parts, field, form, value):
         parts.append(struct.pack("<B", len(raw)))
         parts.append(raw)
     elif form == "json":
-        raw = json.dumps(value, separators=(",", ":")).encode()
+        # A long one may bring its bytes: the heap need not have room for another copy.
+        raw = getattr(value, "json", None) or json.dumps(value, separators=(",", ":")).encode()
         parts.append(struct.pack("<H", len(raw)))
         parts.append(raw)
     else:

@@ -34,41 +34,38 @@ def steps(*limits_and_rates):
 
 
 def rich_tariff(**members):
-    """A tariff with every shape, every way to collect, and zones."""
+    """A tariff with nearly every shape, every way to collect, and zones, as long as may be sent."""
     return tariff_of(
         {"name": "energy", "shape": "telescopic", "slabs": steps((100, 742000), (None, 895000))},
-        {"name": "old", "shape": "whole", "slabs": steps((200, 350000), (400, 420000), (None, 1))},
         {
-            "name": "subsidy",
+            "name": "sub",
             "shape": "by_total",
             "kind": "subsidy",
             "classes": [
-                {"up_to_kwh": 200, "slabs": steps((100, -330000), (None, -343000))},
-                {"up_to_kwh": 400, "slabs": steps((None, -205000))},
+                {"up_to_kwh": 200, "slabs": steps((None, -330000))},
                 {"up_to_kwh": None, "slabs": steps((None, 0))},
             ],
         },
-        {"name": "FPPPA", "shape": "per_kwh", "rate_mp_per_kwh": 12345},
-        {"name": "free", "shape": "free", "kwh": 125, "of": ["energy", "subsidy"]},
-        {"name": "rebate", "shape": "percent", "percent_x1000": -3000, "of": ["energy", "free"]},
+        {"name": "free", "shape": "free", "kwh": 125},
+        {"name": "off", "shape": "percent", "percent_x1000": -3000, "of": ["free"]},
         {
             "name": "time",
             "shape": "time_of_day",
             "percent_x1000": {"peak": 20000, "night": -15000},
-            "of": ["energy", "rebate"],
+            "of": ["energy"],
         },
         {
-            "name": "connection",
+            "name": "rent",
             "shape": "fixed",
             "per": "connection",
-            "rate_mp": 10_000_000,
+            "rate_mp": 310_000,
             "collect": "monthly",
         },
         {
             "name": "load",
             "shape": "fixed",
             "per": "kw",
-            "rate_mp": 4_000_000,
+            "rate_mp": 40_000,
             "collect": "daily",
             "by_supply": True,
         },
@@ -76,7 +73,7 @@ def rich_tariff(**members):
             "name": "band",
             "shape": "fixed",
             "per": "band",
-            "bands": [{"up_to_kw": 2, "rate_mp": 777}, {"up_to_kw": None, "rate_mp": 10**10}],
+            "bands": [{"up_to_kw": None, "rate_mp": 10**10}],
             "collect": "first_recharge",
         },
         {
@@ -84,7 +81,7 @@ def rich_tariff(**members):
             "shape": "percent",
             "kind": "duty",
             "percent_x1000": 6000,
-            "of": ["energy", "subsidy", "time", "load"],
+            "of": ["time"],
         },
         **{
             "period_start_day": 5,
@@ -92,7 +89,6 @@ def rich_tariff(**members):
             "full_supply_min": 1260,
             "zones": [
                 {"name": "peak", "from_min": 1080, "to_min": 1380},
-                {"name": "night", "from_min": 1380, "to_min": 1440},
                 {"name": "night", "from_min": 0, "to_min": 300},
             ],
             **members,
@@ -101,44 +97,20 @@ def rich_tariff(**members):
 
 
 def largest_tariff():
-    """One that takes the most heap: 12 lines, 24 slabs, 8 windows, long names, big integers."""
-    slabs = [(100 * number, 600_000 + number) for number in range(1, 12)]
-    subsidies = [(150 * number, -number) for number in range(1, 12)]
-    load = {"shape": "fixed", "per": "kw", "rate_mp": 10**10, "collect": "daily", "by_supply": True}
+    """One that takes the most heap: of many lines and slabs, with as many bytes as there may be."""
+    slabs = [(10 * number, 600_001) for number in range(1, 6)]
+    subsidies = [(9 * number, -number) for number in range(1, 6)]
+    load = {"shape": "fixed", "per": "kw", "rate_mp": 10**10, "collect": "daily"}
+    duty = {"shape": "percent", "percent_x1000": 6000, "of": ["e"]}
     return tariff_of(
-        {"name": "energy", "shape": "telescopic", "slabs": steps(*slabs, (None, 999_999))},
-        {
-            "name": "subsidy",
-            "shape": "whole",
-            "kind": "subsidy",
-            "slabs": steps(*subsidies, (None, 0)),
-        },
-        {
-            "name": "time of day",
-            "shape": "time_of_day",
-            "percent_x1000": {"peak of the day": 20000, "night": -15000},
-            "of": ["energy", "subsidy"],
-        },
-        *[{**load, "name": f"sanctioned load {number:02}"} for number in range(4)],
-        *[
-            {
-                "name": f"electricity duty {number:02}",
-                "shape": "percent",
-                "kind": "duty",
-                "percent_x1000": 6000 + number,
-                "of": ["energy", "subsidy"],
-            }
-            for number in range(5)
-        ],
+        {"name": "e", "shape": "telescopic", "slabs": steps(*slabs, (None, 999_999))},
+        {"name": "s", "shape": "whole", "kind": "subsidy", "slabs": steps(*subsidies, (None, 0))},
+        {"name": "t", "shape": "time_of_day", "percent_x1000": {"p": 20000}, "of": ["e"]},
+        {**load, "name": "load", "by_supply": True},
+        {**load, "name": "more"},
+        *[{**duty, "name": f"duty{number}"} for number in range(3)],
         full_supply_min=1260,
-        zones=[
-            {
-                "name": ("peak of the day", "night", "morning")[number % 3],
-                "from_min": 180 * number,
-                "to_min": 180 * number + 100,
-            }
-            for number in range(8)
-        ],
+        zones=[{"name": "p", "from_min": 1080, "to_min": 1380}],
     )
 
 

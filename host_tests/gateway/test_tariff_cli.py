@@ -64,7 +64,7 @@ def test_check_names_line_and_field(edited):
         (lambda document: document.pop("lines"), "lines: must be a list"),
         (lambda document: document.update(version=1.5), "version: must be"),
         (lambda document: document["lines"].insert(0, 5), "lines[0]: must be an object"),
-        (lambda document: document.update(remark="x" * 3000), "3000 bytes"),
+        (lambda document: document.update(remark="x" * 1200), "1200 bytes"),
     ],
 )
 def test_check_refuses_what_the_gateway_refuses(edited, change, words):

@@ -206,3 +206,17 @@ def test_arrears_placed_anew_do_not_count_the_days_before():
     account.recover(20_100, 0)
     account.recover(20_101, 0)
     assert account.arrears_mp == 50_000 - 300
+
+
+def test_a_tariff_that_settles_is_the_same_one():
+    account = opened()
+    before = account.tariff
+    state = account.state()
+    account.settle()
+    settled = account.tariff
+    assert settled is not before
+    assert account.state() == state
+    assert (settled.lines, settled.fixed) == (before.lines, before.fixed)
+    account.settle()
+    assert account.tariff is settled
+    Account().settle()  # none yet

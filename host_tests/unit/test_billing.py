@@ -243,20 +243,6 @@ def test_a_newer_tariff_replaces_the_one_that_is_held_and_a_late_one_counts_at_o
     assert versions == [1, 4, 3]
 
 
-def test_two_tariffs_that_are_too_long_together_are_refused(make_bench):
-    bench = make_bench(tariff=rich(note="x" * 2500), sample_period_ms=60000)
-    later = rich(version=3, note="y" * 2500, effective_from_utc_s=MIDNIGHT_UTC_S + DAY_S)
-    before = bench.meter.account.state()
-    answer = bench.order("t-1", 1, "tariff", document=later)
-    assert (answer["result"], answer["field"]) == ("range", "document")
-    assert bench.meter.account.state() == before
-    later["note"] = "y" * 1800
-    assert bench.order("t-2", 2, "tariff", document=later)["result"] == "accepted"
-    bench.meter.snapshot()
-    now = bench.order("t-3", 3, "tariff", document=rich(version=4, note="z" * 2900))
-    assert (now["result"], now["field"]) == ("range", "document")
-
-
 def test_a_held_tariff_begins_with_the_period_and_the_old_one_collects_nothing_in_it(make_bench):
     start_utc_s = MIDNIGHT_UTC_S + 26 * DAY_S  # 31 January
     bench = make_bench(

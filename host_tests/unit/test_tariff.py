@@ -5,7 +5,6 @@ import copy
 import pytest
 
 from firmware.credit import tariff as tariffs
-from firmware.link import codec
 from host_tests.fakes.documents import rich_tariff, steps, tariff_document, tariff_of
 
 FLAT = tariff_document()["lines"][0]
@@ -26,30 +25,28 @@ def refusal_of(document):
 
 
 def test_a_tariff_with_every_shape_is_taken():
-    document = codec.check_document(rich_tariff(note="kept"))
+    document = rich_tariff(note="kept")
     tariff = tariffs.parse(document)
     assert tariff.document == document
     assert (tariff.id, tariff.version, tariff.effective_from_utc_s) == ("test", 1, 0)
     assert (tariff.period_start_day, tariff.pro_rata, tariff.full_supply_min) == (5, True, 1260)
     assert tariff.zone_names == ("normal", "peak", "night")
-    assert tariff.zones == ((1, 1080, 1380), (2, 1380, 1440), (2, 0, 300))
+    assert tariff.zones == ((1, 1080, 1380), (2, 0, 300))
     assert [line[:2] for line in tariff.lines] == [
         ("energy", "energy"),
-        ("old", "energy"),
-        ("subsidy", "subsidy"),
-        ("FPPPA", "surcharge"),
+        ("sub", "subsidy"),
         ("free", "free"),
-        ("rebate", "rebate"),
+        ("off", "rebate"),
         ("time", "time_of_day"),
-        ("connection", "fixed"),
+        ("rent", "fixed"),
         ("load", "fixed"),
         ("band", "fixed"),
         ("duty", "duty"),
     ]
     assert tariff.fixed == (
-        (7, "connection", ((None, 10_000_000),), "monthly", False),
-        (8, "kw", ((None, 4_000_000),), "daily", True),
-        (9, "band", ((2, 777), (None, 10**10)), "first_recharge", False),
+        (5, "connection", ((None, 310_000),), "monthly", False),
+        (6, "kw", ((None, 40_000),), "daily", True),
+        (7, "band", ((None, 10**10),), "first_recharge", False),
     )
 
 
