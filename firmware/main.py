@@ -10,12 +10,9 @@ import select
 import sys
 import time
 
-import firmware.console
-import firmware.credit
-import firmware.metering
 from firmware import VERSION
 from firmware.begin import begin
-from firmware.core import trace
+from firmware.core import seldom, trace
 from firmware.core.config import ConfigError
 from firmware.core.shim import const
 from firmware.credit.tariff import TariffError
@@ -199,17 +196,15 @@ async def _serve_console(meter, sensor, uplink, poller):
     try:
         await Terminal(meter, sensor, uplink, sys.stdout.write).serve(poller, sys.stdin.buffer)
     finally:
-        for package, name in (
-            (firmware.console, "terminal"),
-            (firmware.console, "commands"),
-            (firmware.console, "explaining"),
-            (firmware.console, "statements"),
-            (firmware.credit, "statement"),
-            (firmware.metering, "calibrating"),
+        for name in (
+            "console.terminal",
+            "console.commands",
+            "console.explaining",
+            "console.statements",
+            "credit.statement",
+            "metering.calibrating",
         ):
-            if hasattr(package, name):
-                del sys.modules[package.__name__ + "." + name]
-                delattr(package, name)
+            seldom.drop("firmware." + name)
 
 
 async def _sample(board, meter, sensor, uplink, watchdog):

@@ -10,10 +10,10 @@ No hardware, no clock of its own, no files: they are handed in. Tests:
 host_tests/unit/test_meter.py, host_tests/property/test_meter_machine.py.
 """
 
-from firmware import VERSION, outlook, start
+from firmware import VERSION, outlook
 from firmware.billing import Billing
 from firmware.console import lines, text
-from firmware.core import events
+from firmware.core import events, seldom
 from firmware.core.drift import STEP_MS
 from firmware.core.records import LEDGER, LEDGER_LOST
 from firmware.core.shim import const
@@ -157,7 +157,12 @@ class Meter:
         fault: (kind, place, up s, UTC s) of an exception that ended an earlier boot or None;
         written: called when its record is on flash; told: (code, detail) of further events.
         """
-        start.start(self, cause, rtc_utc_s, fault, written, told)
+        from firmware import start
+
+        try:
+            start.start(self, cause, rtc_utc_s, fault, written, told)
+        finally:
+            seldom.drop("firmware.start")
 
     def restore_contact(self):
         """Puts the contact where the state says, closed if that is in doubt; does not write."""

@@ -12,7 +12,7 @@ What each kind of order does is in kinds.py. docs/SPEC.md section 2.4 is the pro
 host_tests/unit/test_orders.py.
 """
 
-from firmware import kinds
+from firmware.core import seldom
 from firmware.core.config import ConfigError
 from firmware.core.records import LEDGER_LOST, ORDERED
 from firmware.core.shim import const
@@ -81,7 +81,7 @@ class Orders:
         field = ""
         written = False
         try:
-            result, written = kinds.decide(meter, order)
+            result, written = _decide(meter, order)
             if result == "unsupported":
                 field = "kind"
         except (codec.CodecError, TariffError, ConfigError) as error:
@@ -119,3 +119,13 @@ class Orders:
         if field:
             answer["field"] = field
         return answer
+
+
+def _decide(meter, order):
+    """As `kinds.decide`."""
+    from firmware import kinds
+
+    try:
+        return kinds.decide(meter, order)
+    finally:
+        seldom.drop("firmware.kinds")

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from firmware.credit import document as documents
 from firmware.credit import tariff as tariffs
 from host_tests.fakes.documents import rich_tariff, steps, tariff_document, tariff_of
 
@@ -198,7 +199,7 @@ def test_more_slabs_than_the_meter_stores_name_the_line_that_is_too_much():
     assert "at most 24" in refusal.why
 
 
-@pytest.mark.parametrize("kind", [kind for kind in tariffs.KINDS if kind != "energy"])
+@pytest.mark.parametrize("kind", [kind for kind in documents.KINDS if kind != "energy"])
 def test_only_energy_has_no_negative_rate(kind):
     line = {**FLAT, "kind": kind, "slabs": steps((None, -100_000_000))}
     assert tariffs.parse(tariff_of(line)).lines[0][1] == kind

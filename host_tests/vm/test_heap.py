@@ -15,7 +15,7 @@ from host_tests.fakes.documents import largest_tariff
 from host_tests.fakes.interpreters import micropython
 from host_tests.fakes.worlds import HOUR_MS, METER, MINUTE_MS, SECOND_MS, Story
 
-FREE_MIN_BYTES = 20_000
+FREE_MIN_BYTES = 22_000
 PIECE_MIN_BYTES = 7_500
 # With the longest tariff in force.
 LONG_FREE_MIN_BYTES = 17_000

@@ -29,6 +29,7 @@ sys.modules["os"] = _Os()  # before anything of the firmware is loaded
 import vfs
 from flash import IMAGE, MARK, NVS, Flash
 
+from firmware.core import seldom
 from firmware.core.config import Config
 from firmware.core.sealing import next_key, seal
 from firmware.core.wallclock import WallClock
@@ -39,6 +40,9 @@ from firmware.relay.driver import RelayDriver
 from firmware.storage import faults
 from firmware.storage import journal as journal_module
 from firmware.storage.slots import Slots
+
+# Nothing is dropped: compiled from source at each start it would be most of the run.
+seldom.drop = lambda name: None
 
 MOUNT = "/j"
 FOLDER = MOUNT + "/data"
