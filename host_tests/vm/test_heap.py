@@ -2,8 +2,8 @@
 
 Looked at from outside (`heap` on the emulator's control channel): what is free after a collection,
 and the longest piece of it, which is what a long message or snapshot must find. Measured after
-orders, an hour with a backlog and two days: 22 to 25 kB are free, 8 to 15 kB of it in one piece;
-with the longest tariff 20 to 23 kB, 7 kB of it in one piece.
+orders, an hour with a backlog and two days: 25 to 30 kB are free, 12 to 18 kB of it in one piece;
+with the longest tariff 24 kB, 7 kB of it in one piece.
 Loaded from the file system instead of run in place from the ROM partition, the code alone fills the
 heap.
 """
