@@ -238,13 +238,16 @@ def no_replay(session, before):
 
 
 def live_on(session):
-    """The meter goes on and takes a recharge. False if it does not know the gateway's key."""
+    """The meter goes on and takes a recharge, unless its account is closed. False if it does not
+    know the gateway's key."""
     session.run(120, 900)
     counter = session.meter.orders.highest + 1
     answer = session.order("after", counter, paid_mp=1000, amount_mp=1000)
     if answer is None:
         return False
-    wanted = "resync_needed" if session.meter.service else "accepted"
+    wanted = "closed" if session.meter.account.closed else "accepted"
+    if session.meter.service:
+        wanted = "resync_needed"
     check(answer["result"] == wanted, "a new recharge", answer)
     return True
 
