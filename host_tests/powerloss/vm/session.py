@@ -34,6 +34,7 @@ from firmware.core.config import Config
 from firmware.core.sealing import next_key, seal
 from firmware.core.wallclock import WallClock
 from firmware.credit.account import Account
+from firmware.credit.tariff import Tariff
 from firmware.link import codec
 from firmware.meter import CHECKPOINT_FORMAT, Meter
 from firmware.relay.driver import RelayDriver
@@ -305,6 +306,8 @@ class _Journal(journal_module.Journal):
             "up_s": up_s,
         }  # fmt: skip
         wire.update(fields)
+        if isinstance(wire.get("document"), Tariff):
+            wire["document"] = wire["document"].document  # on flash it is that
         session.mark("record", wire, int(session.segments()[0][4:], 16), self.store_id)
         return seq
 
