@@ -59,7 +59,8 @@ first_day 1 0 65535
 day 1 0 65535
 load_w 1 0 4294967295
 recharged 1 0 1
-whole 1 0 1"""
+whole 1 0 1
+paid 1 0 1"""
 
 
 def decide(meter, order):

@@ -163,8 +163,8 @@ class Account:
         if ends_period(record):
             self.usage = Usage(self.tariff, record["end_wh"])
             self.usage.whole = 1
-        elif self.period_start_utc_s:  # the time before was wrong, and so were the days
-            self.usage.day = 0
+        elif self.period_start_utc_s:
+            self.usage.misdate()
         self.period_start_utc_s = record["end_utc_s"]
 
     def _change_tariff(self, record):

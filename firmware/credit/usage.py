@@ -3,7 +3,7 @@
 A billing period has one part for each tariff that was in force in it. A `tally` record tells when
 days and zones changed; what a part has used follows from these alone, so meter and gateway cannot
 disagree about it. Days are local days since 1970. docs/SPEC.md section 3.5 is the prose. Tests:
-host_tests/unit/test_usage.py, host_tests/property/test_meter_machine.py.
+host_tests/unit/test_billing.py, host_tests/property/test_meter_machine.py.
 """
 
 from firmware.credit import charges
@@ -21,6 +21,7 @@ NUMBERS = (
     "load_w",
     "recharged",
     "whole",
+    "paid",
 )
 """Members of `Usage.state` that are one integer."""
 
@@ -38,6 +39,7 @@ class Usage:
     fixed: of each fixed line the mp a month x days collected (x minutes, if by supply).
     recharged: 1: there was a recharge in the billing period.
     whole: 1: it began with the billing period.
+    paid: 1: a period that ended by a wrong time has charged the days of this one.
     """
 
     def __init__(self, tariff, at_wh):
@@ -92,7 +94,9 @@ class Usage:
         self.period_day = tally["period_day"]
         self.days = tally["period_days"]
         day = tally["day"]
-        if not self.first_day:
+        if self.paid and not self.day:
+            self.first_day = self.day = self.period_day + self.days
+        elif not self.first_day:
             self.first_day = self.period_day if self.whole else self.day or day
             self.day = self.first_day
             self._collect_ahead(tariff, "monthly")
@@ -106,6 +110,15 @@ class Usage:
         if counted >= 0:  # else the clock went back: no day is counted twice
             self.day = day
         return max(0, counted)
+
+    def misdate(self):
+        """The time was wrong, and the next tally says the day anew. If it had ended a period,
+        that one has charged all its days: those until its true end are not charged again."""
+        self.day = 0
+        if self.whole:
+            self.paid = 1
+            self.first_day = 0
+            self.fixed = [0] * len(self.fixed)
 
     def recharge(self, tariff):
         """The billing period has a recharge: what waits for the first one is collected."""

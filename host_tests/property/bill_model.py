@@ -49,6 +49,9 @@ class Bill:
             self.part.whole = True
         elif kind == "period" and record["start_utc_s"]:
             self.part.counted_to = None
+            if self.part.whole:  # a wrong time ended the period before, and charged this one's days
+                self.part.paid, self.part.first = True, None
+                self.part.collected.clear()
 
     def _change_account(self, record):
         """A closing or an opening on the same meter; moves between meters are not judged here."""
@@ -90,7 +93,7 @@ class Part:
         self.limits_from = None  # day from which on limits are cut, None: not cut
         self.period = None  # (first day, days)
         self.first = self.counted_to = None  # days
-        self.recharged = self.whole = False
+        self.recharged = self.whole = self.paid = False
         self.load_w = 0
 
     def tally(self, record):
@@ -98,7 +101,9 @@ class Part:
         self.load_w = record["load_w"]
         self.period = record["period_day"], record["period_days"]
         day = record["day"]
-        if self.first is None:
+        if self.paid and self.counted_to is None:
+            self.first = self.counted_to = sum(self.period)
+        elif self.first is None:
             began = self.period[0] if self.whole else self.counted_to
             self.first = self.counted_to = day if began is None else began
             self.ahead("monthly")

@@ -318,6 +318,36 @@ def test_behind_a_time_that_was_wrong_days_are_counted_again_and_nothing_is_coll
     assert_records_agree(bench)
 
 
+def test_a_month_that_a_wrong_time_closed_is_not_charged_again(make_bench):
+    wrong_s = 40 * DAY_S  # from 5 January into February
+    bench = make_bench(
+        MIDNIGHT_UTC_S,
+        tariff=rich(
+            fixed("rent", 31, "daily"),
+            fixed("once", 31, "monthly"),
+            fixed("later", 31, "first_recharge"),
+        ),
+        sample_period_ms=60000,
+    )
+    bench.run(DAY_S, 0, step_s=60)
+    bench.order("c-1", 1, "clock", utc_s=bench.utc_s + wrong_s)
+    assert bench.meter.set_time((bench.utc_s + wrong_s) * 1000)
+    bench.run(HOUR_S, 0, step_s=60)
+    charged_mp = bench.meter.account.closed_mp  # January, to its end
+    assert charged_mp == 3 * 27 * RUPEE_MP
+    bench.order("c-2", 2, "clock", utc_s=bench.utc_s)
+    assert bench.meter.set_time(bench.utc_s * 1000)
+    bench.run(2 * DAY_S, 0, step_s=60)
+    bench.order("r-1", 3, "recharge", amount_mp=RUPEE_MP)
+    bench.run(25 * DAY_S, 0, step_s=600)
+    account = bench.meter.account
+    assert account.charges_mp(bench.meter.energy.import_wh) - charged_mp == (
+        amounts(bench)["once"] + amounts(bench).get("rent", 0)
+    )
+    assert amounts(bench)["once"] == 31 * RUPEE_MP  # that of the true February
+    assert_records_agree(bench)
+
+
 def test_the_balance_is_not_judged_each_second(make_bench):
     bench = make_bench(opening_balance_mp=30000 * RUPEE_MP)
     judged = []
