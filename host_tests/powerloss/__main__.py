@@ -34,7 +34,7 @@ FULL = {
 SHORT = {
     "small files": {**SMALL, "every": 97, "nested": 60, "nested_every": 5},
     "upgrade": {**SMALL, "story": "upgrade", "every": 61, "nested": 30, "nested_every": 11},
-    "real sizes": {**REAL, "every": 97, "nested": 30, "nested_every": 5, "only": "month ends"},
+    "real sizes": {**REAL, "every": 41, "nested": 30, "nested_every": 5, "only": "month ends"},
 }
 
 DAMAGE = {**SMALL, "seed": 1, "flips": 60}
