@@ -119,6 +119,7 @@ def test_a_database_of_the_first_schema_is_upgraded(bench, make_bench):
     bench.recharge_is(first, "confirmed")
     bench.stop()
     with sqlite3.connect(bench.folder / "gateway.sqlite") as database:
+        database.execute("DROP TABLE account_changes")
         database.execute("DROP INDEX orders_by_key")
         for table, columns in (
             ("orders", "idempotency_key request_digest secret_sealed balance_mp expires_utc_s"),
