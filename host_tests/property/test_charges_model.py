@@ -6,7 +6,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from firmware.credit import charges, tariff
-from gateway.meters import check_tariff
 from host_tests.fakes.tariffs import make_document, make_quantities
 from host_tests.property import charges_model
 
@@ -52,7 +51,6 @@ def test_charges_are_those_of_the_model(data):
         return data.draw(st.integers(low, high))
 
     document = make_document(pick)
-    check_tariff(document, "tariff")
     compare(document, make_quantities(pick, document))
 
 
