@@ -21,20 +21,11 @@ closed_mp 1 0 1000000000000000
 period_start_wh 1 0 2147483647
 period_start_utc_s 1 0 4294967295
 import_wh 1 0 2147483647
-arrears_mp 0 0 1000000000000000
-arrears_percent 0 0 100
-arrears_per_day_mp 0 0 10000000000
-arrears_day 0 0 65535
-postpaid 0 0 1
-last_recharge_mp 0 0 10000000000
-emergency_mp 0 0 1000000000000000
 begun_wh 0 0 2147483647
 closed 0 0 1"""
 
-# The same for an account that is opened; the last one only if it moved from another meter.
-_OPENING = """\
-balance_mp 1 -1000000000000000 1000000000000000
-reading_wh 0 0 2147483647
+# Those that an account has wherever it comes from.
+_CARRIED = """\
 arrears_mp 0 0 1000000000000000
 arrears_percent 0 0 100
 arrears_per_day_mp 0 0 10000000000
@@ -42,6 +33,11 @@ arrears_day 0 0 65535
 postpaid 0 0 1
 last_recharge_mp 0 0 10000000000
 emergency_mp 0 0 1000000000000000"""
+
+# The same for an account that is opened; the last one only if it moved from another meter.
+_OPENING = """\
+balance_mp 1 -1000000000000000 1000000000000000
+reading_wh 0 0 2147483647"""
 _MOVED = """\
 tariff_version 1 1 65535
 postpaid 1 0 1
@@ -241,7 +237,7 @@ def _append_account(meter, order, action, asked):
 def _check_opening(document, tariff, moved):
     """CodecError unless it is the document of an opening, SPEC section 2.4.5."""
     codec.text(document, "account", TEXT_MAX)
-    names = ["account"] + _check_numbers(document, _OPENING)
+    names = ["account"] + _check_numbers(document, _OPENING, _CARRIED)
     if moved:
         codec.check_meter_id(document["moved_from"])
         names += ["moved_from", "tariff", "usage"] + _check_numbers(document, _MOVED)
@@ -291,7 +287,7 @@ def _check_resync(document):
     """Returns the document of a resync, SPEC section 2.6; CodecError or TariffError otherwise."""
     if not isinstance(document, dict):
         raise codec.CodecError("document", "must be an object")
-    names = _check_numbers(document, _TOTALS) + ["tariff", "passive", "usage", "number"]
+    names = _check_numbers(document, _TOTALS, _CARRIED) + ["tariff", "passive", "usage", "number"]
     codec.integer(document, "period_start_wh", 0, document["import_wh"])
     _only(document, names)
     if document.get("number"):
@@ -309,10 +305,10 @@ def _check_resync(document):
     return document
 
 
-def _check_numbers(document, table):
-    """The names of a table's members; CodecError if one is missing or outside its range."""
+def _check_numbers(document, *tables):
+    """The names of the members in some tables; CodecError if one is missing or out of range."""
     names = []
-    for name, needed, low, high in rows((table,)):
+    for name, needed, low, high in rows(tables):
         names.append(name)
         if needed or name in document:
             codec.integer(document, name, low, high)

@@ -18,12 +18,11 @@ def figures(meter):
     wh = meter.energy.import_wh
     charged_mp = account.charges_mp(wh)
     day, month = profiles.day, profiles.month
-    balance_mp = account.balance_mp(wh)
     month_mp = charged_mp - month.start_charges_mp
     daily_wh, daily_mp = profiles.mean_day()
     days_left = -1
     if daily_mp > 0:
-        days_left = min(9999, max(0, balance_mp) // daily_mp)
+        days_left = min(9999, max(0, account.credits_mp - charged_mp) // daily_mp)
     more_mp = _rest_of_month_mp(meter, daily_wh)
     return {
         "today_wh": wh - day.start_wh,
