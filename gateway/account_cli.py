@@ -5,14 +5,14 @@ Exit codes: 0 done, 1 refused, 3 no gateway there. Tests: host_tests/gateway/tes
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gateway import words
-from gateway.client_cli import DEFAULT_URL, Client, GatewayUrl, TokenFile, moment
+from gateway import tariff_files, words
+from gateway.client_cli import DEFAULT_URL, Client, GatewayUrl, Key, Meter, TokenFile, moment
 from gateway.errors import GatewayError
 from gateway.run_cli import fail
 
@@ -21,7 +21,6 @@ account = typer.Typer(help="Accounts of the meters of a running gateway.", no_ar
 # States in which a change ends; the first: it is done.
 FINAL = ("done", "refused")
 
-Meter = Annotated[str, typer.Argument(metavar="METER")]
 Number = Annotated[str, typer.Option("--account", help="Number of the new account.")]
 Consumer = Annotated[str, typer.Option(help="Name of the consumer.")]
 Phone = Annotated[str | None, typer.Option(help="Mobile number.")]
@@ -30,10 +29,9 @@ Reading = Annotated[
     int | None, typer.Option(help="Reading in Wh that statements begin with.", min=0)
 ]
 Tariff = Annotated[
-    Path | None, typer.Option(help="File with another tariff document.", exists=True)
+    str | None, typer.Option(help="Another tariff: a file, or the name of a ready-made one.")
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is done or refused.")]
-Key = Annotated[str, typer.Option(help="Idempotency key; give the same one when you try again.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -96,7 +94,7 @@ def _holder(
     phone: str | None,
     opening: str,
     reading: int | None,
-    tariff: Path | None,
+    tariff: str | None,
 ) -> dict[str, Any]:
     try:
         sign, digits = (-1, opening[1:]) if opening.startswith("-") else (1, opening)
@@ -107,48 +105,40 @@ def _holder(
             "phone": phone,
             "opening_balance_mp": sign * words.parse_rupees(digits, "--opening"),
             "reading_wh": reading,
-            "tariff": json.loads(tariff.read_text("utf-8")) if tariff else None,
+            "tariff": tariff_files.read(tariff) if tariff else None,
         }
-    except (GatewayError, ValueError, OSError) as error:
+    except GatewayError as error:
         raise fail(error) from error
 
 
-@account.command("open")
-def open_account(
-    meter: Meter,
-    number: Number,
-    consumer: Consumer,
-    phone: Phone = None,
-    opening: Opening = "0",
-    reading: Reading = None,
-    tariff: Tariff = None,
-    wait: Wait = False,
-    key: Key = "",
-    gateway: GatewayUrl = DEFAULT_URL,
-    token_file: TokenFile = None,
-) -> None:
-    """Open an account on a meter whose last one is closed."""
-    body = _holder("open", number, consumer, phone, opening, reading, tariff)
-    _begin(gateway, token_file, meter, body, wait, key)
+def _opening(kind: str) -> Callable[..., None]:
+    """The command of a change that opens an account for a consumer."""
+
+    def command(
+        meter: Meter,
+        number: Number,
+        consumer: Consumer,
+        phone: Phone = None,
+        opening: Opening = "0",
+        reading: Reading = None,
+        tariff: Tariff = None,
+        wait: Wait = False,
+        key: Key = "",
+        gateway: GatewayUrl = DEFAULT_URL,
+        token_file: TokenFile = None,
+    ) -> None:
+        body = _holder(kind, number, consumer, phone, opening, reading, tariff)
+        _begin(gateway, token_file, meter, body, wait, key)
+
+    return command
 
 
-@account.command("tenant")
-def tenant(
-    meter: Meter,
-    number: Number,
-    consumer: Consumer,
-    phone: Phone = None,
-    opening: Opening = "0",
-    reading: Reading = None,
-    tariff: Tariff = None,
-    wait: Wait = False,
-    key: Key = "",
-    gateway: GatewayUrl = DEFAULT_URL,
-    token_file: TokenFile = None,
-) -> None:
-    """Close a meter's account and open one for another consumer."""
-    body = _holder("tenant", number, consumer, phone, opening, reading, tariff)
-    _begin(gateway, token_file, meter, body, wait, key)
+account.command("open", help="Open an account on a meter whose last one is closed.")(
+    _opening("open")
+)
+account.command("tenant", help="Close a meter's account and open one for another consumer.")(
+    _opening("tenant")
+)
 
 
 @account.command("replace")

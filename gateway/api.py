@@ -443,9 +443,7 @@ def _accounts(parts: Parts) -> APIRouter:
         if given.get("tariff") is not None:
             check_tariff(given["tariff"], "tariff")
         found, is_new = parts.accounts.begin(Change(meter=meter, **given), idempotency_key)
-        if not is_new:
-            response.headers["Idempotent-Replayed"] = "true"
-        response.headers["Location"] = f"/api/account-changes/{found}"
+        _tell_place(response, f"/api/account-changes/{found}", is_new)
         return parts.accounts.view(found)
 
     @router.get("/account-changes/{change}", summary="One change of an account")
@@ -507,9 +505,7 @@ def _orders(parts: Parts) -> APIRouter:
         check_key(idempotency_key)
         given = new.model_dump(exclude={"kind"})
         order, is_new = make_order(parts, meter, new.kind, given, idempotency_key)
-        if not is_new:
-            response.headers["Idempotent-Replayed"] = "true"
-        response.headers["Location"] = f"/api/orders/{order}"
+        _tell_place(response, f"/api/orders/{order}", is_new)
         return _view(order)
 
     @router.get("/meters/{meter}/orders", summary="A meter's orders, the newest first")
@@ -544,6 +540,13 @@ def _orders(parts: Parts) -> APIRouter:
             return orders.order_view(connection, order)
 
     return router
+
+
+def _tell_place(response: Response, path: str, is_new: bool) -> None:
+    """Where the thing is that a request with an idempotency key made, perhaps an earlier time."""
+    response.headers["Location"] = path
+    if not is_new:
+        response.headers["Idempotent-Replayed"] = "true"
 
 
 def check_key(key: str) -> None:
@@ -586,9 +589,7 @@ def _recharges(parts: Parts) -> APIRouter:
             parts.live.recharge(view)
             parts.order_changed(meter)
             parts.upstream_changed()
-        else:
-            response.headers["Idempotent-Replayed"] = "true"
-        response.headers["Location"] = f"/api/recharges/{recharge}"
+        _tell_place(response, f"/api/recharges/{recharge}", is_new)
         return view
 
     @router.get("/meters/{meter}/recharges", summary="A meter's recharges, the newest first")

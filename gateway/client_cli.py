@@ -37,6 +37,8 @@ TokenFile = Annotated[
     Path | None,
     typer.Option("--token-file", envvar="BIJLI_TOKEN_FILE", help="File with the API token."),
 ]
+Meter = Annotated[str, typer.Argument(metavar="METER")]
+Key = Annotated[str, typer.Option(help="Idempotency key; give the same one when you try again.")]
 
 
 class Client:
@@ -152,7 +154,7 @@ def list_meters(gateway: GatewayUrl = DEFAULT_URL, token_file: TokenFile = None)
 
 @meter.command("show")
 def show_meter(
-    meter_id: Annotated[str, typer.Argument(metavar="METER")],
+    meter_id: Meter,
     gateway: GatewayUrl = DEFAULT_URL,
     token_file: TokenFile = None,
 ) -> None:
@@ -254,7 +256,7 @@ def _days(days: list[dict[str, Any]], utc_offset_s: int) -> Table:
 
 @meter.command("resync")
 def resync_meter(
-    meter_id: Annotated[str, typer.Argument(metavar="METER")],
+    meter_id: Meter,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     gateway: GatewayUrl = DEFAULT_URL,
     token_file: TokenFile = None,
@@ -291,7 +293,7 @@ def resync_meter(
 
 @meter.command("add")
 def add_meter(
-    meter_id: Annotated[str, typer.Argument(metavar="METER")],
+    meter_id: Meter,
     consumer: Annotated[str, typer.Option(help="Name of the consumer.")],
     tariff: Annotated[
         str, typer.Option(metavar="FILE|NAME", help="File, or name of a ready-made tariff.")
@@ -346,7 +348,7 @@ def add_meter(
 
 @meter.command("installer-code")
 def show_installer_code(
-    meter_id: Annotated[str, typer.Argument(metavar="METER")],
+    meter_id: Meter,
     gateway: GatewayUrl = DEFAULT_URL,
     token_file: TokenFile = None,
 ) -> None:
@@ -357,14 +359,12 @@ def show_installer_code(
 
 
 def recharge(
-    meter_id: Annotated[str, typer.Argument(metavar="METER")],
+    meter_id: Meter,
     rupees: Annotated[str, typer.Argument(help="Amount, like 500 or 99.50.")],
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until the meter has answered.")
     ] = False,
-    key: Annotated[
-        str, typer.Option(help="Idempotency key; give the same one when you try again.")
-    ] = "",
+    key: Key = "",
     gateway: GatewayUrl = DEFAULT_URL,
     token_file: TokenFile = None,
 ) -> None:

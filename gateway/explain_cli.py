@@ -14,7 +14,7 @@ from rich.table import Table
 
 from firmware.console import statements
 from firmware.console.text import rupees
-from gateway.client_cli import DEFAULT_URL, Client, GatewayUrl, TokenFile, moment
+from gateway.client_cli import DEFAULT_URL, Client, GatewayUrl, Meter, TokenFile, moment
 from gateway.errors import FieldError
 from gateway.explain import MOVEMENT
 from gateway.run_cli import fail
@@ -24,7 +24,7 @@ EXACT = 5
 
 
 def explain(
-    meter_id: Annotated[str, typer.Argument(metavar="METER")],
+    meter_id: Meter,
     since: Annotated[
         str, typer.Option(help="First day, like 2026-01-05; default: the first of this month.")
     ] = "",

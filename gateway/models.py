@@ -6,7 +6,7 @@ Numbers are strict integers whose refusal names the whole allowed range.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -99,6 +99,11 @@ class Explained:
 
     since: Since | None = None
     until: Until | None = None
+
+
+def _kinds(union: Any) -> tuple[str, ...]:
+    """The values of `kind` by which the models of a union are told apart."""
+    return tuple(get_args(model.model_fields["kind"].annotation)[0] for model in get_args(union))
 
 
 class Strict(BaseModel):
@@ -347,7 +352,7 @@ class ReplaceMeter(Strict):
 
 
 NewChange: TypeAlias = CloseAccount | OpenAccount | NewTenant | ReplaceMeter
-CHANGES = ("close", "open", "tenant", "replace")
+CHANGES = _kinds(NewChange)
 
 
 class NewResync(Strict):
@@ -369,19 +374,7 @@ NewOrder: TypeAlias = (
     | ClockOrder
     | ResendOrder
 )
-KINDS = (
-    "tariff",
-    "settings",
-    "relay",
-    "arrears",
-    "adjustment",
-    "emergency",
-    "mode",
-    "key",
-    "link",
-    "clock",
-    "resend",
-)
+KINDS = _kinds(NewOrder)
 
 
 class Order(BaseModel):

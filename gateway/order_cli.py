@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway import tariff_files, words
-from gateway.client_cli import DEFAULT_URL, Client, GatewayUrl, TokenFile, moment
+from gateway.client_cli import DEFAULT_URL, Client, GatewayUrl, Key, Meter, TokenFile, moment
 from gateway.errors import GatewayError
 from gateway.run_cli import fail
 
@@ -20,9 +20,7 @@ order = typer.Typer(help="Orders to the meters of a running gateway.", no_args_i
 # States in which an order ends; the first: it is done.
 FINAL = ("done", "refused", "cancelled", "expired")
 
-Meter = Annotated[str, typer.Argument(metavar="METER")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until the meter has answered.")]
-Key = Annotated[str, typer.Option(help="Idempotency key; give the same one when you try again.")]
 
 
 def _send(
