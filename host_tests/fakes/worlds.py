@@ -113,6 +113,19 @@ class Story:
     def state(self, recharge):
         return self.view(recharge)["state"]
 
+    def order(self, key, **body):
+        """Sends another order; returns its id."""
+        return self.world.post(f"/api/meters/{METER}/orders", body, {"Idempotency-Key": key})["id"]
+
+    def ended(self, order):
+        """Lets time pass until an order has ended; returns it as the gateway shows it."""
+
+        def view():
+            return self.world.get(f"/api/orders/{order}")
+
+        self.until(lambda: view()["state"] not in ("queued", "sent"), 10 * MINUTE_MS, order)
+        return view()
+
     def make_records(self, count):
         """Have the sensor fail and come back until the meter has told of it in `count` records."""
         last = self.board.line_count

@@ -22,13 +22,6 @@ from host_tests.fakes.worlds import (
 )
 
 
-@pytest.fixture
-def story(tmp_path):
-    with Story(tmp_path / "world") as made:
-        made.passes(2 * MINUTE_MS + 500)
-        yield made
-
-
 def of(records, kind, **members):
     return [
         record

@@ -7,21 +7,7 @@ import pytest
 from gateway import backup
 from gateway.errors import StartError
 from gateway.folder import lock
-from host_tests.fakes.worlds import METER, MINUTE_MS, SECOND_MS, Story
-
-
-def send(story, key, **body):
-    return story.world.post(f"/api/meters/{METER}/orders", body, {"Idempotency-Key": key})["id"]
-
-
-def done(story, order):
-    """Let time pass until an order has ended; returns it."""
-
-    def ended():
-        return story.world.get(f"/api/orders/{order}")["state"] not in ("queued", "sent")
-
-    story.until(ended, 10 * MINUTE_MS, f"order {order} ended")
-    return story.world.get(f"/api/orders/{order}")
+from host_tests.fakes.worlds import METER, MINUTE_MS, SECOND_MS
 
 
 def balance(story):
@@ -39,13 +25,6 @@ def wait_released(folder):
         else:
             return
     raise AssertionError("the killed gateway still holds its folder")
-
-
-@pytest.fixture
-def story(tmp_path):
-    with Story(tmp_path / "world") as made:
-        made.passes(2 * MINUTE_MS + 500)
-        yield made
 
 
 @pytest.mark.slow
@@ -67,7 +46,7 @@ def test_the_firmware_takes_every_kind_of_order(story):
             {"kind": "link", "broker": {"new_password": True}},
         )
     ):
-        order = done(story, send(story, f"k{number}", **body))
+        order = story.ended(story.order(f"k{number}", **body))
         assert (order["state"], order["result"]) == ("done", "accepted"), order
     recharge = story.recharge(100)
     story.until(lambda: story.state(recharge) == "confirmed", 10 * MINUTE_MS, "confirmed")
@@ -101,7 +80,7 @@ def test_a_gateway_restored_from_a_backup_gets_everything_back(story, tmp_path):
         story.until(lambda i=id_: story.state(i) == "confirmed", 10 * MINUTE_MS, "confirmed")
         ids[id_] = rupees
     # The backup knows the key before this change.
-    assert done(story, send(story, "key", kind="key"))["state"] == "done"
+    assert story.ended(story.order("key", kind="key"))["state"] == "done"
     story.make_records(40)
     story.delivered()
     assert story.stored_count() > at_backup + 40

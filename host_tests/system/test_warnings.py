@@ -1,7 +1,5 @@
 """Credit that ends, as the consumer meets it: lamp, buzzer and button of the emulated board."""
 
-import pytest
-
 from demo.households import RUPEE_MP
 from host_tests.fakes.worlds import (
     HOUR_MS,
@@ -10,27 +8,12 @@ from host_tests.fakes.worlds import (
     OPENING_MP,
     SECOND_MS,
     START_MS,
-    Story,
 )
-
-
-@pytest.fixture
-def story(tmp_path):
-    with Story(tmp_path / "world") as made:
-        made.passes(2 * MINUTE_MS + 500)
-        yield made
 
 
 def done(story, key, **body):
     """Sends an order and lets time pass until it is done."""
-    path, headers = f"/api/meters/{METER}/orders", {"Idempotency-Key": key}
-    order = story.world.post(path, body, headers)["id"]
-
-    def state():
-        return story.world.get(f"/api/orders/{order}")["state"]
-
-    story.until(lambda: state() not in ("queued", "sent"), 10 * MINUTE_MS, f"{body} ended")
-    assert state() == "done"
+    assert story.ended(story.order(key, **body))["state"] == "done"
 
 
 def lamp(story):

@@ -59,14 +59,8 @@ def test_room_after_a_backlog_and_an_hour(story):
 
 def order(story, number, **body):
     """Sends an order through the gateway and lets time pass until it is done."""
-    headers = {"Idempotency-Key": f"order-{number}"}
-    id_ = story.world.post(f"/api/meters/{METER}/orders", body, headers)["id"]
-
-    def state():
-        return story.world.get(f"/api/orders/{id_}")["state"]
-
-    story.until(lambda: state() not in ("queued", "sent"), 10 * MINUTE_MS, f"{body} ended")
-    assert state() == "done", story.world.get(f"/api/orders/{id_}")
+    view = story.ended(story.order(f"order-{number}", **body))
+    assert view["state"] == "done", view
 
 
 def test_orders_that_need_most_are_answered_and_take_effect(story):
