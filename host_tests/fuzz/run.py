@@ -42,7 +42,8 @@ def on_micropython(seed, inputs, seconds, *names):
             raise Hangs(f"seed {seed}: {(hangs.stdout or b'')[-200:]}") from hangs
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode != 0:
-        lines.append({"parser": "the run", "error": done.stdout[-500:] + done.stderr[-2000:]})
+        said = done.stdout[-500:] + done.stderr[-2000:]
+        lines.append({"parser": "the run", "error": f"exit status {done.returncode}: {said}"})
     return lines
 
 

@@ -12,7 +12,11 @@ UTC_S = 1767551400  # Monday 2026-01-05 00:00 in India
 
 
 class Flash:
-    """A block device over a file of the host (made if missing) that counts what is done to it."""
+    """A block device over a file of the host (made if missing) that counts what is done to it.
+
+    Its methods allocate nothing: an exception (MemoryError) would unwind through the C code of
+    littlefs, which then hangs or crashes.
+    """
 
     def __init__(self, path):
         try:
@@ -37,9 +41,13 @@ class Flash:
         self.file.write(buffer)
 
     def ioctl(self, operation, argument):
+        if operation == 4:
+            return BLOCKS
+        if operation == 5:
+            return BLOCK_BYTES
         if operation == 6:
             self.erases += 1
-        return {4: BLOCKS, 5: BLOCK_BYTES}.get(operation, 0)
+        return 0
 
 
 def mount(path):

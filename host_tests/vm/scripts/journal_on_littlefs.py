@@ -93,9 +93,13 @@ class FileFlash(RamFlash):
         self._file.write(buffer)
 
     def ioctl(self, operation, argument):
+        if operation == 4:
+            return self._blocks
+        if operation == 5:
+            return BLOCK_BYTES
         if operation == 6:
             self.erases += 1
-        return {4: self._blocks, 5: BLOCK_BYTES}.get(operation, 0)
+        return 0
 
 
 def block(number):
