@@ -17,7 +17,7 @@ from firmware.link import codec
 # Members of a resync, as config.rows reads them: name, 1 if it is needed, lowest, highest.
 _TOTALS = """\
 credits_mp 1 -1000000000000000 1000000000000000
-closed_mp 1 0 1000000000000000
+closed_mp 1 -1000000000000000 1000000000000000
 period_start_wh 1 0 2147483647
 period_start_utc_s 1 0 4294967295
 import_wh 1 0 2147483647

@@ -39,6 +39,8 @@ def _rest_of_month_mp(meter, daily_wh):
     """What the rest of the billing month will be charged, at so many Wh a day in the zones as so
     far; None if that is not known."""
     account = meter.account
+    if account.closed:
+        return 0
     tariff = account.tariff
     utc_s = meter.clock.utc_s()
     if utc_s is None or tariff is None or not daily_wh:

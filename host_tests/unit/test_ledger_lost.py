@@ -261,6 +261,14 @@ def test_a_resync_ends_it_and_the_meter_is_what_the_document_says(bench):
     assert bench.meter.live()["service"] == ""
 
 
+def test_closed_periods_of_more_subsidy_than_charges_are_taken(bench):
+    put_back(bench, {})
+    said = document(bench, credits_mp=0, closed_mp=-7 * RUPEE_MP)
+    answer = bench.order("s-1", 5, "resync", document=said)
+    assert answer["result"] == "accepted"
+    assert bench.meter.account.closed_mp == -7 * RUPEE_MP
+
+
 def test_a_register_that_is_ahead_of_the_documents_stays(bench):
     put_back(bench, {})
     wh = bench.meter.live()["import_wh"]
@@ -273,7 +281,7 @@ def test_a_register_that_is_ahead_of_the_documents_stays(bench):
     [
         ({"credits_mp": "5"}, "credits_mp"),
         ({"credits_mp": 10**15 + 1}, "credits_mp"),
-        ({"closed_mp": -1}, "closed_mp"),
+        ({"closed_mp": -(10**15) - 1}, "closed_mp"),
         ({"period_start_wh": 10**6}, "period_start_wh"),
         ({"period_start_utc_s": 2**32}, "period_start_utc_s"),
         ({"import_wh": -1}, "import_wh"),

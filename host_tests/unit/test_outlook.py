@@ -60,6 +60,14 @@ def test_days_left_and_the_month_follow_from_the_last_days(bench):
     assert live["projected_mp"] == energy_mp + 27 * RUPEE_MP
 
 
+def test_a_closed_account_will_be_charged_nothing_more(bench):
+    bench.run(2 * DAY_S + 600, 102, 60)
+    bench.order("c-1", 1, "account", action="closed", document={})
+    live = bench.meter.live()
+    assert live["projected_mp"] == live["month_mp"] > 0
+    assert live["next_kwh_mp"] == 0
+
+
 def test_only_the_last_seven_days_count(bench):
     bench.run(2 * DAY_S, 0, 60)
     bench.run(7 * DAY_S + 60, 300, 60)
