@@ -58,7 +58,9 @@ SETTINGS = (
 RULES = tuple(name for name, *_range in firmware_config.rows((firmware_config.RULES,)))
 METERING = tuple(
     name
-    for name, _default, _low, _high in firmware_config.rows((firmware_config.METERING,))
+    for name, _default, _low, _high in firmware_config.rows(
+        (firmware_config.METERING, firmware_config.RELAY)
+    )
     if name not in ("sanctioned_load_w", "block_min")  # which have members of their own
 )
 

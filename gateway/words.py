@@ -31,6 +31,13 @@ REASONS = {
     "order": "order of the utility",
     "ledger_lost": "ledger lost, supply is kept",
     "mode": "postpaid",
+    "limiter": "load above its limit",
+    "over_current": "current above its limit",
+    "tamper": "tamper",
+    "test": "test of the switch",
+    "ended": "its cause has ended",
+    "partial": "enough of the dues was paid",
+    "commissioned": "put into service",
 }
 MODES = {
     "prepayment": "prepaid",
@@ -232,6 +239,15 @@ def _event(code: int, detail: int) -> str:
         1036: "configuration unreadable, last good copy in use",
         1037: f"new {changed} in use, the old dropped",
         1038: f"new {changed} given up, the old stay",
+        1060: "warn only: the supply would be cut now",
+        1061: "time unknown for too long: the supply is cut in an hour",
+        1062: "load or current was too high too often: locked out",
+        1063: "the contact did not close",
+        1064: "the contact follows again",
+        1065: f"no gateway for long: a last grace of {span(detail)} begins",
+        1066: "the meter hears no gateway",
+        1067: f"the meter hears the gateway again after {span(detail)}",
+        1068: "put into service",
         1039: f"{detail} records are missing from the meter's journal",
     }
     return texts.get(code, f"event {code} ({detail})")
@@ -336,9 +352,11 @@ def describe(record: dict[str, Any]) -> str:
         if not record["start_utc_s"] and not record["charge_mp"]:
             return "the date of the billing period is known now"
         return f"billing period closed: {rupees(record['charge_mp'])} rupees charged"
-    if kind == "relay":
+    if kind in ("relay", "control"):
         reason = REASONS[record["reason"]]
         return f"{STATES[record['state']]}" + (f" ({reason})" if reason else "")
+    if kind == "calendar":
+        return "calendar of the allowed hours changed"
     if kind == "order":
         what = ORDERS.get(record["kind"], f"order of kind {record['kind']}")
         return f"{what}: {RESULTS.get(record['result'], record['result'])}"

@@ -99,6 +99,7 @@ def test_every_word_of_the_wire_has_words():
         assert words.describe({**base, "type": "credit", "kind": kind})
     for state in STATES:
         assert words.describe({**base, "type": "relay", "state": state})
+        assert words.describe({**base, "type": "control", "state": state})
     for cause in CAUSES:
         assert words.describe({**base, "type": "boot", "cause": cause})
     names = [name for name in vars(sampler) if name.isupper() and name[0] != "_"]
@@ -114,7 +115,7 @@ def test_every_word_of_the_wire_has_words():
         assert words.describe({"type": "event", "code": code, "detail": 1}) != f"event {code} (1)"
         assert lines.event_words(code), code
     for kind in RECORDS:
-        if kind not in (*QUIET, "event", "boot", "credit", "relay"):
+        if kind not in (*QUIET, "event", "boot", "credit", "relay", "control"):
             record = {name: {} if form == "json" else 1 for name, form in members(kind)}
             assert words.describe({**record, "type": kind}), kind
     for mode in MODES:

@@ -415,6 +415,6 @@ def play(settings, show=None):
     session.flash.dead = True
     whole = not upgrade and not settings.get("only")
     # Older firmware wrote these: the other story has blocks.
-    if whole and set(RECORDS) - {"block", "arrears"} != all_brought:
+    if whole and set(RECORDS) - {"block", "arrears", "control", "calendar"} != all_brought:
         raise Wrong("brought are only %s" % sorted(all_brought))
     return log
