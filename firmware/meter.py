@@ -30,6 +30,7 @@ from firmware.orders import Orders
 from firmware.payment import Payment
 from firmware.profiles import Profiles
 from firmware.relay import rules
+from firmware.relay.contactor import Contactor
 from firmware.storage import floors
 from firmware.storage.errors import StorageError
 from firmware.storage.floors import Floors
@@ -43,7 +44,6 @@ _CHECKPOINT_WH = const(10)
 _CHECKPOINT_MAX_MS = const(900000)
 _CHECKPOINT_MIN_MS = const(10000)
 _SENSOR_FAULT_MS = const(5000)
-_CONTACT_RETRY_MS = const(60000)
 _TIME_STEP_MAX_S = const(86400)
 _RETRY_MS = const(60000)
 _ENOMEM = const(12)
@@ -82,7 +82,6 @@ class Meter:
         self.config = config
         self.journal = journal
         self.clock = clock
-        self._relay = relay
         self.floors = Floors(nvs)
         self._log = log
         self._changed = changed
@@ -136,9 +135,7 @@ class Meter:
         self._committed_wh = 0
         self._committed_export_wh = 0
         self._checkpoint_up_ms = 0
-        self._contact_up_ms = None
-        self._contact_told = None
-        self._contact_seen = 1  # when the relay last stood still
+        self.contactor = Contactor(relay, clock, self._note)
         self._sensor_failed_ms = 0
         self._sensor_fault = 0
         self._sensor_told = 0
@@ -166,13 +163,10 @@ class Meter:
 
     def restore_contact(self):
         """Puts the contact where the state says, closed if that is in doubt; does not write."""
-        wanted = self._contact
-        if self.service and not self.ordered_off and not wanted:
-            wanted = 1
-            self._closed_early = True
-        if self._relay.contact() != wanted:
-            self._relay.operate(wanted)
-        self._contact_told = wanted
+        self.contactor.want(self._contact)
+        if self.service and not self.ordered_off and not self._contact:
+            self._close_early()
+        self.contactor.start()
 
     def raise_registers(self, wh, export_wh):
         """The registers are at least `wh` and `export_wh`, as a second place knows."""
@@ -347,6 +341,8 @@ class Meter:
         self.warnings.apply(record)
         if kind == "relay":
             self._contact = record["contact"]
+            self._closed_early = False
+            self.contactor.want(self._contact)
             self.ordered_off = record["state"] == "disconnected"
             if record["reason"] != "order":
                 cut = record["reason"] == "credit"
@@ -586,7 +582,7 @@ class Meter:
         energy = self.energy
         self.profiles.block.add(energy.voltage_mv, energy.current_ua, energy.power_mw, dt_ms)
         quality.judge(self._watches, self.config, energy, dt_ms)
-        tamper.judge(self._watches, self.config, energy, self._contact_seen, dt_ms)
+        tamper.judge(self._watches, self.config, energy, self.contactor.seen, dt_ms)
         self._sensor_failed_ms = 0
         if self._sensor_fault != fault:
             self._sensor_fault = fault
@@ -640,7 +636,7 @@ class Meter:
         self.attempt(self._step_rules, utc_s)
         tamper.poll(self._watches, self._magnet, self._cover, dt_ms)
         self._tell()
-        self._watch_contact()
+        self.contactor.step()
         if self._refused is not None:
             return
         since_ms = self.clock.up_ms() - self._checkpoint_up_ms
@@ -739,8 +735,7 @@ class Meter:
             except (StorageError, MemoryError):
                 # The recharge is on flash: after a restart the contact would be closed as well.
                 if not self.ordered_off and not self._closed_early and not self._applying:
-                    self._closed_early = True
-                    self._relay.operate(1)
+                    self._close_early()
                 raise
 
     def _reclose(self):
@@ -754,39 +749,16 @@ class Meter:
 
     def _switch(self, cut, ordered_off, reason):
         state, contact, _why = rules.CONTROL[(cut, ordered_off)]
-        before = self._contact
         self.append("relay", {"state": state, "contact": contact, "reason": reason})
-        self._closed_early = False
-        if contact != before:
-            self._relay.operate(contact)
-            self._contact_up_ms = self.clock.up_ms()
+
+    def _close_early(self):
+        """Closes the contact before the record of it can be written."""
+        self._closed_early = True
+        self.contactor.want(1)
 
     def finish_operation(self):
         """Ends the relay's operation, PULSE_MS after it began; reports what the contact did."""
-        self._relay.finish()
-        self._watch_contact()
-
-    def _watch_contact(self):
-        """Reports once what the contact did; tries again each minute while it does not follow."""
-        if self._relay.busy:
-            return
-        contact = self._relay.contact()
-        wanted = 1 if self._closed_early else self._contact
-        if contact is None:
-            contact = wanted
-        self._contact_seen = contact
-        if contact == wanted:
-            if contact != self._contact_told and self._note(
-                events.CONNECTED if contact else events.DISCONNECTED, 0
-            ):
-                self._contact_told = contact
-            return
-        if self._contact_told is not None and self._note(events.SWITCH_WELD, wanted):
-            self._contact_told = None
-        up_ms = self.clock.up_ms()
-        if self._contact_up_ms is None or up_ms - self._contact_up_ms >= _CONTACT_RETRY_MS:
-            self._contact_up_ms = up_ms
-            self._relay.operate(wanted)
+        self.contactor.finish()
 
     def earliest_cut_utc_s(self):
         """UTC seconds of the earliest instant at which credit can cut, None if none is in sight."""

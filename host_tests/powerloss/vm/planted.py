@@ -32,7 +32,7 @@ def _act_first():
 
     def act_and_append(self, kind, fields, *time):
         if kind == "relay":
-            self._relay.operate(fields["contact"])
+            self.contactor.want(fields["contact"])
         append(self, kind, fields, *time)
 
     Meter.append = act_and_append
