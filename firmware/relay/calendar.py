@@ -7,7 +7,7 @@ Invariants
   - An unknown time is never open.
   - Happy hours and holidays win over every window.
 
-docs/SPEC.md section 2.8 describes the document. Tests: host_tests/unit/test_calendar.py,
+docs/SPEC.md section 2.9 describes the document. Tests: host_tests/unit/test_calendar.py,
 host_tests/property/test_calendar_model.py.
 """
 

@@ -69,6 +69,7 @@ GATEWAY_FROM_FIRMWARE = {
     "firmware.core",
     "firmware.credit",
     "firmware.link.codec",
+    "firmware.relay.calendar",
     "firmware.console.statements",
     "firmware.console.text",
 }
