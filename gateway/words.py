@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from firmware.console import statements
+from firmware.core.records import REASONS as RECORDED
+from firmware.relay import arbitration
 from gateway.errors import FieldError
 
 MP_PER_RUPEE = 100_000
@@ -18,6 +20,14 @@ STATES = {
     "ready_for_reconnection": "supply off, comes back with a recharge",
     "disconnected": "supply off by the utility",
 }
+WOULD_CUT = "warn only: the supply would be cut now"
+WAYS_BACK = {
+    "limiter": "supply off, comes back by itself",
+    "over_current": "supply off, comes back by itself",
+    "test": "supply off, comes back by itself",
+    "tamper": "supply off until the utility switches it on",
+}
+"""What is said instead of the state's words, by the cause in force."""
 CREDITS = {
     "in_credit": "in credit",
     "low_credit": "low credit",
@@ -39,6 +49,24 @@ REASONS = {
     "partial": "enough of the dues was paid",
     "commissioned": "put into service",
 }
+HOLDS = {
+    "": "",
+    "commissioning": "not put into service yet",
+    "ledger_lost": "ledger lost",
+    "closed": "account closed",
+    "credit_mode": "postpaid",
+    "start": "just started",
+    "order": "an order is not decided yet",
+    "sensor_fault": "fault of the sensor",
+    "time_unknown": "the time is unknown",
+    "server_down": "no answer from the gateway",
+    "switched": "prepaid only for some days",
+    "warning": "the last warning is too recent",
+    "warn_only": "warns only",
+    "window": "outside the allowed hours",
+    "interval": "the contact has just moved",
+}
+"""Why a credit cut does not happen, by the word of `hold` in the present values."""
 MODES = {
     "prepayment": "prepaid",
     "credit": "postpaid",
@@ -128,6 +156,31 @@ def refusal(code: str, field: str) -> str:
     return RESULTS.get(code, code)
 
 
+def supply(state: str, cause: str) -> str:
+    """The state of the supply, and how it ends; cause: the one in force."""
+    return WAYS_BACK.get(cause, STATES[state])
+
+
+def causes(record: dict[str, Any]) -> list[str]:
+    """What stands after a `control` record, the cause in force first; also after a `relay` record,
+    in which older firmware said less."""
+    if "standing" in record:
+        found: list[str] = arbitration.words(record["standing"])
+        return found
+    return {"ready_for_reconnection": ["credit"], "disconnected": ["order"]}.get(
+        record["state"], []
+    )
+
+
+def _control(record: dict[str, Any]) -> str:
+    """What a `control` or `relay` record says."""
+    cause = next(iter(causes(record)), "")
+    reason = REASONS[record["reason"]]
+    why = REASONS[cause] if cause else reason
+    text = supply(record["state"], cause) + (f" ({why})" if why else "")
+    return text if why == reason else f"{text}; why now: {reason}"
+
+
 def rupees(amount_mp: int) -> str:
     """An amount in rupees with two decimals, rounded half up away from zero: 1234567 -> 12.35."""
     paise = (abs(amount_mp) + MP_PER_PAISA // 2) // MP_PER_PAISA
@@ -188,6 +241,9 @@ def _event(code: int, detail: int) -> str:
     number = "unknown number" if detail < 0 else str(detail)
     changed = "key" if detail == 1 else "link settings"
     milli = f"{detail / 1000:.1f}"
+    reason = REASONS[RECORDED[detail]] if 0 < detail < len(RECORDED) else ""
+    why = f": {reason}" if reason else ""
+    limit = " and ".join(REASONS[word] for word in arbitration.words(detail))
     texts = {
         7: f"over-voltage: above {milli} V",
         8: f"over-voltage is over, it was up to {milli} V",
@@ -209,8 +265,8 @@ def _event(code: int, detail: int) -> str:
         215: f"overload: above the sanctioned {detail} W",
         216: f"overload is over, it was up to {detail} W",
         251: "tamper: meter cover open",
-        301: "contact opened",
-        302: "contact closed",
+        301: f"contact opened{why}",
+        302: f"contact closed{why}",
         1001: f"low credit: below {amount} rupees",
         1002: f"credit used up, {span(detail)} of grace begin",
         1003: "grace is over, supply will be cut in the next allowed window",
@@ -239,12 +295,12 @@ def _event(code: int, detail: int) -> str:
         1036: "configuration unreadable, last good copy in use",
         1037: f"new {changed} in use, the old dropped",
         1038: f"new {changed} given up, the old stay",
-        1060: "warn only: the supply would be cut now",
-        1061: "time unknown for too long: the supply is cut in an hour",
-        1062: "load or current was too high too often: locked out",
+        1060: WOULD_CUT,
+        1061: "time unknown for too long: the supply will be cut after an hour of supply",
+        1062: f"{limit or 'a limit'} too often: locked out for a while",
         1063: "the contact did not close",
-        1064: "the contact follows again",
-        1065: f"no gateway for long: a last grace of {span(detail)} begins",
+        1064: f"the contact follows again (event {detail} is over)",
+        1065: f"cuts were held for want of the gateway: a last grace of {span(detail)} begins",
         1066: "the meter hears no gateway",
         1067: f"the meter hears the gateway again after {span(detail)}",
         1068: "put into service",
@@ -353,8 +409,7 @@ def describe(record: dict[str, Any]) -> str:
             return "the date of the billing period is known now"
         return f"billing period closed: {rupees(record['charge_mp'])} rupees charged"
     if kind in ("relay", "control"):
-        reason = REASONS[record["reason"]]
-        return f"{STATES[record['state']]}" + (f" ({reason})" if reason else "")
+        return _control(record)
     if kind == "calendar":
         return "calendar of the allowed hours changed"
     if kind == "order":

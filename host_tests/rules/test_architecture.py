@@ -72,6 +72,7 @@ GATEWAY_FROM_FIRMWARE = {
     "firmware.relay.calendar",
     "firmware.console.statements",
     "firmware.console.text",
+    "firmware.relay.arbitration",
 }
 
 
