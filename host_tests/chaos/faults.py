@@ -356,6 +356,11 @@ def order(run, rng):
     run.order(meter, kind, members)
 
 
+def tenant(run, rng):
+    """Another consumer: the account is closed, and one for him opened."""
+    run.change_tenant(rng.choice(run.meters), rng.randint(0, 3_000_000))
+
+
 def backup(run, rng):
     run.back_up()
 
@@ -370,6 +375,7 @@ OPERATIONS = {
     "recharge cancelled": (cancel, 20),
     "tariff order": (tariff, 30),
     "other order": (order, 120),
+    "new tenant": (tenant, 15),
     "backup": (backup, 40),
     "load changed": (load, 60),
 }
