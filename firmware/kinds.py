@@ -13,6 +13,7 @@ from firmware.credit import life
 from firmware.credit import tariff as tariffs
 from firmware.credit.usage import Usage
 from firmware.link import codec
+from firmware.relay.arbitration import ORDER
 
 # Members of a resync, as config.rows reads them: name, 1 if it is needed, lowest, highest.
 _TOTALS = """\
@@ -128,15 +129,19 @@ def _settings(meter, order):
 
 def _relay(meter, order):
     state = order.get("state")
-    if state not in ("connected", "disconnected"):
-        raise codec.CodecError("state", "must be connected or disconnected")
+    if state not in ("connected", "disconnected", "commissioned"):
+        raise codec.CodecError("state", "must be connected, disconnected or commissioned")
+    control = meter.control
+    if state == "commissioned":
+        control.commission()
+        return "accepted", False
     off = state == "disconnected"
     if off:
         codec.integer(order, "expires_utc_s", 0, 0xFFFFFFFF)  # needed
         refusal = _refusal(meter, order)
-        if refusal and not meter.ordered_off:
+        if refusal and not control.standing & ORDER:
             return refusal, False
-    meter.order_contact(off)
+    control.order(off)
     return "accepted", False
 
 

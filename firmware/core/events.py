@@ -5,6 +5,7 @@ from firmware.core.shim import const
 POWER_FAILED = const(101)
 POWER_RESTORED = const(102)
 CLOCK_SET = const(151)
+MAGNET = const(201)
 POSTPAID = const(211)
 PREPAID = const(212)
 FORWARDED_ONLY = const(213)

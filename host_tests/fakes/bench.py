@@ -103,6 +103,7 @@ class Bench:
         self.utc_s = utc_s
         self.ticks_ms = 2**30 - 5000  # wraps at once
         self.meter = None
+        self.gateway_answers = True  # with each reading
         self.fault = None  # of the boot before
 
     @classmethod
@@ -156,6 +157,8 @@ class Bench:
         for _ in range(0, seconds, step_s):
             self.pass_ms(step_s * 1000)
             self.utc_s += step_s
+            if self.gateway_answers:
+                self.meter.heard()
             flows = self.contact.closed or bypassed
             shunt_raw = current_ua // 1250 if flows else 0
             self.meter.sample(volts * 25, shunt_raw, step_s * 1000)

@@ -50,7 +50,7 @@ class MeterMachine(BenchMachine):
 
     def judge_cut(self):
         """A cut is inside the window, at known time, and after warning and a full grace."""
-        cut = self.bench.records("relay")[-1]
+        cut = self.bench.records("control")[-1]
         assert cut["time_valid"]
         minute = (cut["utc_s"] + 19800) % 86400 // 60
         assert 600 <= minute < 780

@@ -185,7 +185,7 @@ def test_a_contact_that_was_open_for_want_of_credit_is_closed(make_bench):
     assert not bench.contact.closed
     spoil_record(bench, bench.records("credit")[0]["seq"])
     assert_lost(bench)
-    assert bench.records("relay")[-1]["reason"] == "ledger_lost"
+    assert bench.records("control")[-1]["reason"] == "ledger_lost"
 
 
 def test_a_contact_that_the_utility_opened_stays_open(bench):

@@ -31,8 +31,8 @@ def _act_first():
     append = Meter.append
 
     def act_and_append(self, kind, fields, *time):
-        if kind == "relay":
-            self.contactor.want(fields["contact"])
+        if kind == "control":
+            self.control.contactor.want(fields["contact"])
         append(self, kind, fields, *time)
 
     Meter.append = act_and_append

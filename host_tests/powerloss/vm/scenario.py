@@ -368,13 +368,13 @@ STEPS = (
     ("recharges", recharges, ("credit", "order")),
     ("tariff change", tariff_change, ("tariff", "order")),
     ("month ends", month_ends, ("load", "day", "billing", "period")),
-    ("other orders", other_orders, ("settings", "recovery", "emergency", "relay", "order")),
+    ("other orders", other_orders, ("settings", "recovery", "emergency", "control", "order")),
     ("key and link", key_and_link, ("order", "event", "credit")),
     ("corrections", corrections, ("credit",)),
     ("restarts", restarts, ("boot", "event", "fault")),
     ("calibrations", calibrations, ("calibration",)),
-    ("credit ends, relay trips", credit_ends, ("event", "relay")),
-    ("recharge recloses", recharge_recloses, ("credit", "relay")),
+    ("credit ends, relay trips", credit_ends, ("event", "control")),
+    ("recharge recloses", recharge_recloses, ("credit", "control")),
     ("payment modes", payment_modes, ("mode", "recovery", "event", "emergency")),
     ("tallies", tallies, ("tally", "passive", "tariff", "credit")),
     ("accounts", accounts, ("account", "order", "tally")),
@@ -415,6 +415,6 @@ def play(settings, show=None):
     session.flash.dead = True
     whole = not upgrade and not settings.get("only")
     # Older firmware wrote these: the other story has blocks.
-    if whole and set(RECORDS) - {"block", "arrears", "control", "calendar"} != all_brought:
+    if whole and set(RECORDS) - {"block", "arrears", "relay", "calendar"} != all_brought:
         raise Wrong("brought are only %s" % sorted(all_brought))
     return log

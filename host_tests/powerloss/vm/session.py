@@ -119,7 +119,7 @@ class Truth:
         self.apply(wire)
         if wire["type"] == "resync":
             self.lost = False
-        if wire["type"] in ("event", "relay", "settings"):
+        if wire["type"] in ("event", "control", "settings"):
             self.grace_s = None  # it may have begun anew: the next sample tells
         if wire["type"] == "credit" and wire["kind"] == "opening":
             self.paid_mp += wire["amount_mp"]
@@ -209,7 +209,7 @@ class Truth:
     def decided_contact(self):
         """What the records say of the contact."""
         for record in reversed(self.records):
-            if record["type"] == "relay":
+            if record["type"] in ("relay", "control"):
                 return record["contact"]
         return 1
 
@@ -429,6 +429,7 @@ class Session:
         for _ in range(0, seconds, step_s):
             self._ticks_ms = (self._ticks_ms + step_s * 1000) & 0x3FFFFFFF
             meter = self.meter
+            meter.heard()
             meter.sample(6000, shunt_raw if self.truth.contact else 0, step_s * 1000)
             self.mark("sample", step_s * 1000, meter.energy.import_wh, meter.live()["grace_s"])
             meter.tick(step_s * 1000)
