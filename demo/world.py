@@ -25,6 +25,7 @@ from boards.emulated.board import HEAP_KB, EmulatedBoard
 from boards.emulated.conductor import Conductor
 from boards.emulated.sim_clock import ConductedClock
 from demo.households import IST_S, Household
+from gateway import meters
 from gateway.errors import StartError
 from gateway.folder import LOCK_FILE, lock
 from toolchain import locate
@@ -227,6 +228,7 @@ class World:
                 "seed": household.seed,
                 "csv_start_ms": self.start_ms,
                 "unique_id": f"246f28{household.seed:06x}",
+                **household.board,
             },
             heap_kb=self._heap_kb,
         )
@@ -254,7 +256,11 @@ class World:
                     "voltage_ratio_x1000": 10_000,
                     "current_ratio_x1000": 12_500,
                     "utc_offset_s": IST_S,
-                    "rules": {"low_credit_mp": household.low_credit_mp},
+                    "rules": {
+                        "low_credit_mp": household.low_credit_mp,
+                        **_those(household.settings, meters.RULES),
+                    },
+                    "metering": _those(household.settings, meters.METERING),
                     "replace": True,
                 },
             )
@@ -309,6 +315,10 @@ class World:
         """Start the gateway again on its folder; returns when it serves."""
         self._start_gateway()
 
+    def stop_gateway(self) -> None:
+        """The gateway and its broker end in order; time goes on without them."""
+        _end("gateway", self._take_process("gateway"), self._say)
+
     def stop_headend(self) -> None:
         """The utility is away."""
         _end("headend", self._take_process("headend"), self._say)
@@ -348,6 +358,10 @@ def erase(folder: Path) -> None:
     if not (folder / STATE).exists() and any(folder.iterdir()):
         raise WorldError(f"{folder} is not a demo's folder")
     shutil.rmtree(folder)
+
+
+def _those(settings: dict[str, int], names: tuple[str, ...]) -> dict[str, int]:
+    return {name: value for name, value in settings.items() if name in names}
 
 
 def _write_line(file: IO[str], line: str) -> None:

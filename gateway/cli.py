@@ -13,6 +13,7 @@ import typer
 import boards.emulated.cli
 import boards.emulated.journal_cli
 import demo.cli
+import demo.scenario.cli
 from gateway import (
     account_cli,
     admin_cli,
@@ -46,6 +47,7 @@ app.command("restore")(admin_cli.restore)
 app.add_typer(boards.emulated.cli.app, name="board")
 app.add_typer(boards.emulated.journal_cli.app, name="journal")
 app.add_typer(demo.cli.app, name="demo")
+app.add_typer(demo.scenario.cli.app, name="scenario")
 
 if __name__ == "__main__":
     app()

@@ -54,6 +54,7 @@ SETTINGS = (
     "live_period_s",
     "block_min",
     "export_counts",
+    "commissioning",
 )
 RULES = tuple(name for name, *_range in firmware_config.rows((firmware_config.RULES,)))
 METERING = tuple(

@@ -156,6 +156,9 @@ class NewMeter(Strict):
     export_counts: int | None = Field(
         None, description="0: forwarded only, all energy is import; 1: import and export apart"
     )
+    commissioning: int | None = Field(
+        None, description="1: nothing is cut until an order `relay` puts it into service"
+    )
     metering: dict[str, int] = Field(
         default_factory=dict, description="Any of " + ", ".join(meters.METERING)
     )
@@ -223,10 +226,10 @@ class SettingsOrder(Strict):
 
 
 class RelayOrder(Strict):
-    """Switch the supply. `disconnected` needs `expires_utc_s`."""
+    """Switch the supply, or put a meter into service. `disconnected` needs `expires_utc_s`."""
 
     kind: Literal["relay"]
-    state: Literal["connected", "disconnected"]
+    state: Literal["connected", "disconnected", "commissioned"]
     expires_utc_s: UtcSeconds | None = None
 
 

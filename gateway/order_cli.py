@@ -42,7 +42,7 @@ def say(view: dict[str, Any]) -> None:
 @order.command("relay")
 def relay(
     meter: Meter,
-    state: Annotated[str, typer.Argument(help="connected or disconnected")],
+    state: Annotated[str, typer.Argument(help="connected, disconnected or commissioned")],
     valid_h: Annotated[
         int, typer.Option(min=1, help="Hours after which a disconnection is not done any more.")
     ] = 24,
@@ -51,7 +51,7 @@ def relay(
     gateway: GatewayUrl = DEFAULT_URL,
     token_file: TokenFile = None,
 ) -> None:
-    """Switch the supply on or off by order of the utility."""
+    """Switch the supply on or off by order of the utility, or put a new meter into service."""
     body: dict[str, Any] = {"kind": "relay", "state": state}
     if state == "disconnected":
         now_ms = Client(gateway, token_file).ask("GET", "/api/health")["utc_ms"]

@@ -121,6 +121,11 @@ RESULTS = {
     "resync_needed": "waits, the meter needs a resync first",
     "closed": "refused, the account is closed",
 }
+RELAY_ORDERS = {
+    "connected": "supply on",
+    "disconnected": "supply off",
+    "commissioned": "put into service",
+}
 ORDERS = {
     "recharge": "recharge",
     "tariff": "tariff",
@@ -339,7 +344,7 @@ def order(view: dict[str, Any]) -> str:
     """What an order asks for, in words."""
     kind, members = view["kind"], view["members"]
     if kind == "relay":
-        return "supply on" if members["state"] == "connected" else "supply off"
+        return RELAY_ORDERS[members["state"]]
     if kind == "tariff":
         return (
             f"tariff {members['document'].get('id')} version {members['document'].get('version')}"

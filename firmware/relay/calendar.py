@@ -130,7 +130,10 @@ class Calendar:
         """(day, minute) of the first local time from a minute (0 to 1440) of a day since 1970 on
         at which a window opens, in so many days; None if there is none."""
         # Nothing opens but where a window begins or happy hours end.
-        minutes = sorted(set(self._spans()[1::3] + self._happy[2::3]))
+        spans, happy = self._spans(), self._happy
+        minutes = {spans[i] for i in range(1, len(spans), 3)}
+        minutes.update([happy[i] for i in range(2, len(happy), 3)])
+        minutes = sorted(minutes)
         for ahead in range(days):
             if not self.is_barred(day + ahead):
                 for opening in minutes:

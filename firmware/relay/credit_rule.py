@@ -85,7 +85,7 @@ class CreditRule:
     def _begin_anew(self):
         self.word = IN_CREDIT
         self.grace_left_s = self._config.grace_s
-        self.undated_s = 0  # supplied without a valid time since the credit was exhausted
+        self.undated_s = 0  # supplied without a valid time since the grace began
         self.would_cut = 0  # told for this due
         self._undated_told = 0
         self._partial = 0  # restored by a share of the debt, in this want of credit
@@ -280,6 +280,7 @@ class CreditRule:
     def _grace(self, left_s):
         self.word = GRACE
         self.grace_left_s = left_s
+        self.undated_s = 0  # each grace is a full one, also if no second of it has a time
         self.would_cut = 0
         self._ms = 0
 

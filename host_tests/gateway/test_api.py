@@ -57,6 +57,7 @@ def test_provisioning_document_is_what_the_firmware_takes_and_is_given_once(benc
         "block_min",
         "sanctioned_load_w",
         "export_counts",
+        "commissioning",
         *METERING,
         "opening_balance_mp",
         "tariff",

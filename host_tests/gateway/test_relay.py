@@ -151,6 +151,20 @@ def test_who_would_be_cut_is_listed_but_is_no_fault(bench):
     assert bench.get("/api/meters", alarm=True) == []
 
 
+def test_a_meter_that_is_not_in_service_yet_is_put_into_it(bench):
+    assert bench.register("JH-0002", commissioning=1)["commissioning"] == 1
+    meter = bench.meter()
+    assert meter.config["commissioning"] == 0
+    result = CliRunner().invoke(
+        app,
+        ["order", "relay", "JH-0001", "commissioned", "--wait"],
+        env={"BIJLI_GATEWAY": bench.gateway.http_url},
+    )
+    assert result.exit_code == 0, result.output
+    assert "put into service: done" in result.output
+    assert [order["state"] for order in meter.orders] == ["commissioned"]
+
+
 def test_every_rule_of_the_relay_can_be_registered_and_ordered(bench):
     tables = (firmware_config.RULES, firmware_config.RELAY)
     lows, highs = {}, {}
