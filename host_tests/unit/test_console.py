@@ -184,3 +184,16 @@ def test_an_implausible_measurement_changes_no_record_and_metering_goes_on(conso
     assert console.bench.meter.calibration.number == 0
     console.readings = [None]
     assert "error sensor: gave 0 good samples" in console.type("calibrate zero")
+
+
+def test_a_meter_is_put_into_service_by_somebody_with_the_code(tmp_path):
+    bench = Bench(tmp_path / "data", commissioning=1)
+    console = BenchTerminal(bench)
+    assert "error commission: is locked" in console.type("commission")
+    assert not bench.meter.control.commissioned
+    console.passes(CODE_WAIT_S)
+    console.type("unlock " + installer_code(bench.config.key))
+    for _ in range(2):
+        assert console.type("commission") == "the meter is in service\n"
+    assert len(bench.records("event", 1068)) == 1
+    bench.meter.journal.close()
