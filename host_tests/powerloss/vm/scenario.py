@@ -384,8 +384,8 @@ STEPS = (
 
 UPGRADE_STEPS = (
     ("first records", old_format("v1-few"), ("boot", "credit")),
-    ("credit is cut", old_format("v1-cut"), ("boot", "credit", "relay")),
-    ("busy", old_format("v1-busy"), ("boot", "credit", "relay")),
+    ("credit is cut", old_format("v1-cut"), ("boot", "credit", "control")),
+    ("busy", old_format("v1-busy"), ("boot", "credit", "control")),
 )
 
 
