@@ -11,6 +11,7 @@ from session import BOOT_BOUND_S, UNDECIDED, Session, Wrong
 
 from firmware.core.records import CALIBRATED
 from firmware.credit.account import Account
+from firmware.relay.arbitration import TEST
 
 _STEP_S = 60
 
@@ -36,6 +37,7 @@ def judge(settings, image, truth, log, time_known, show=None):
         adopt(session, before)
         old_or_new(session, before)
         contact_is_kept(session, before)
+        causes_are_kept(session)
         link_is_old_or_new(session, before)
         repeat_orders(session, before)
         money(session)
@@ -44,6 +46,7 @@ def judge(settings, image, truth, log, time_known, show=None):
         state = account_state(session.meter)
         session.restart(cause="hard", time_known=time_known)
         old_or_new(session, left)
+        causes_are_kept(session)
         check(account_state(session.meter) == state, "account after a restart")
         money(session)
     finally:
@@ -139,6 +142,17 @@ def contact_is_kept(session, before):
     check(session.truth.contact == contact, "contact", session.truth.contact, contact)
     moved = 1 if before.contact != contact else 0
     check(session.operations == moved, "pulses at boot", session.operations)
+
+
+def causes_are_kept(session):
+    """Causes, and how far a want of credit has come, are those of the records."""
+    control = session.meter.control
+    standing = session.truth.decided_causes()
+    check(standing in (None, control.standing), "causes", control.standing, standing)
+    check(not control.standing & TEST, "a test outlived a start")
+    if session.truth.records[0]["seq"] == 1:
+        word = session.truth.credit_word()
+        check(control.rule.word == word, "credit rule", control.rule.word, word)
 
 
 def link_is_old_or_new(session, before):

@@ -270,6 +270,87 @@ def accounts(session):
     session.show()
 
 
+def limits(session):
+    """Too much load trips, recloses, and trips again until it is locked out over a restart."""
+    document = {"limit_mode": 2, "limit_w": 100, "limit_over_s": 60, "limit_reclose_s": 60}
+    document.update({"limit_attempts": 2, "limit_within_s": 3600, "limit_lockout_s": 240})
+    session.set(document)
+    session.run(600, 900)
+    session.restart()
+    session.run(600, 900)
+    session.set({"limit_mode": 0})
+    session.run(180, 900)
+
+
+def tampers(session):
+    """An open cover cuts, also behind a restart, until the utility's order."""
+    session.set({"tamper_cut": 1})
+    session.open_cover(1)
+    session.run(180, 900)
+    session.restart()
+    session.run(60, 900)
+    session.open_cover(0)
+    session.send_new("relay", state="connected")
+    session.run(120, 900)
+
+
+def tests_of_the_contact(session):
+    """A local test."""
+    session.run(120, 900)
+    session.test_contact()
+    session.run(20, 900, step_s=5)
+    session.run(60, 900)
+
+
+def only_warns(session):
+    """The credit ends: first it only warns, then it cuts; a share of the debt ends that once."""
+    session.restart(off_s=8 * 86400)  # nobody is cut for 7 days after a switch to prepayment
+    session.set({"window_start_min": 0, "window_end_min": 1440, "window_days": 127})
+    session.set({"cut_mode": 0, "grace_s": 300, "restore_percent": 50, "emergency_limit_mp": 0})
+    session.send_new("tariff", document=tariff(800000, 4))
+    spend(session)
+    session.run(600, 900)
+    session.set({"cut_mode": 1})
+    session.run(120, 900)
+    session.pay(-session.meter.balance_mp() * 3 // 4)
+    session.run(120, 900)
+
+
+def server_is_down(session):
+    """Cuts are held while no gateway answers, up to a debt; one more grace is behind it."""
+    session.set({"link_silence_h": 1, "offline_debt_cap_mp": 8 * RUPEE_MP, "grace_s": 300})
+    session.hears = False
+    session.run(HOUR_S + 240, 900, step_s=120)
+    spend(session)
+    session.run(480, 900)
+    while session.truth.contact:
+        session.run(120, 18000, step_s=120)
+    session.hears = True
+    session.run(120, 900)
+    session.pay(RUPEE_MP - 2 * session.meter.balance_mp())
+    session.run(120, 900)
+
+
+def time_stays_unknown(session):
+    """A cut at an unknown time, behind the loudest warning and another hour."""
+    session.set({"undated_limit_h": 0, "undated_debt_cap_mp": 0})
+    spend(session)
+    session.restart(time_known=False)
+    while session.truth.contact:
+        session.run(600, 900, step_s=120)
+    session.pay(RUPEE_MP - 2 * session.meter.balance_mp())
+    session.run(120, 900)
+    session.meter.set_time(session.truth.utc_s * 1000)
+    session.run(120, 900)
+
+
+def spend(session):
+    """Pays until there is credit, and uses it up."""
+    session.pay(RUPEE_MP + 2 * max(0, -session.meter.balance_mp()))
+    while session.meter.balance_mp() > 0:
+        session.run(120, 18000, step_s=120)
+
+
 def journal_is_compacted(session):
     """Five weeks later acknowledged segments are dropped, the orders in them too."""
     fill_log(session, lambda: len(session.segments()) < 2)
@@ -378,6 +459,11 @@ STEPS = (
     ("payment modes", payment_modes, ("mode", "recovery", "event", "emergency")),
     ("tallies", tallies, ("tally", "passive", "tariff", "credit")),
     ("accounts", accounts, ("account", "order", "tally")),
+    ("tampers", tampers, ("control", "event")),
+    ("tests of the contact", tests_of_the_contact, ("control",)),
+    ("only warns", only_warns, ("control", "event")),
+    ("server is down", server_is_down, ("control", "event")),
+    ("time stays unknown", time_stays_unknown, ("control", "event")),
     ("journal is compacted", journal_is_compacted, ("event", "period")),
     ("ledger is lost", ledger_is_lost, ("event", "resync", "credit")),
 )
