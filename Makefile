@@ -21,7 +21,7 @@ endif
 JOBS ?= auto
 PYTEST = $(BIN)/pytest -q -n $(JOBS) --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup python-is-new-enough demo demo-check demo-month scenarios test test-fast lint format lock fuzz bench bench-accuracy powerloss relay-search chaos chaos-mutants board flash monitor clean
+.PHONY: help setup python-is-new-enough demo demo-check demo-month scenarios test test-fast lint format lock fuzz bench bench-accuracy powerloss relay-search relay-year chaos chaos-mutants board flash monitor clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)$$/\1\t\2/p' $(MAKEFILE_LIST) \
@@ -71,6 +71,9 @@ powerloss: setup  ## cut the power at every flash operation (POINT= one cut, POW
 
 relay-search: setup  ## every state that the rules of the relay can reach, and what must hold there
 	@$(BIN)/python -m host_tests.relay
+
+relay-year: setup  ## a year of 1,000 households on the rules of the relay alone (YEAR_ARGS=)
+	@$(BIN)/python -m host_tests.relay.year $(YEAR_ARGS)
 
 chaos: setup  ## kill, cut and confuse everything, then check every account (SEED=, CHAOS_ARGS=)
 	@$(BIN)/python -m host_tests.chaos $(if $(SEED),--seed $(SEED)) $(CHAOS_ARGS)

@@ -7,6 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from firmware.relay.calendar import Calendar, CalendarError, check
+from host_tests.fakes.relay import allowed
 
 START = datetime.date(2026, 6, 8)
 DAYS = 8
@@ -17,31 +18,6 @@ days = st.integers(1, 127)
 windows = st.tuples(days, minutes, st.integers(1, 1440)).filter(lambda span: span[1] < span[2])
 happy = st.tuples(days, minutes, st.integers(1, 1440)).filter(lambda span: span[1] != span[2])
 dates = st.integers(0, DAYS).map(lambda ahead: START + datetime.timedelta(days=ahead))
-
-
-def allowed(document, moment):
-    """Whether a cut is allowed at a local datetime, by the words of the specification."""
-
-    def in_span(span):
-        mask, start, end = span
-        for begins in (moment.date(), moment.date() - datetime.timedelta(days=1)):
-            if not mask >> begins.weekday() & 1:
-                continue
-            first = datetime.datetime.combine(begins, datetime.time()) + datetime.timedelta(
-                minutes=start
-            )
-            length = end - start if end > start else end - start + 1440
-            if first <= moment < first + datetime.timedelta(minutes=length):
-                return True
-        return False
-
-    second = moment.weekday() == 5 and 8 <= moment.day <= 14
-    return (
-        any(map(in_span, document["windows"]))
-        and not any(map(in_span, document["happy"]))
-        and moment.date().isoformat() not in document["holidays"]
-        and not (second and document["second_saturdays"])
-    )
 
 
 @settings(deadline=None, max_examples=100)
