@@ -21,7 +21,7 @@ endif
 JOBS ?= auto
 PYTEST = $(BIN)/pytest -q -n $(JOBS) --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup python-is-new-enough demo demo-check demo-month scenarios test test-fast lint format lock fuzz bench bench-accuracy powerloss relay-search relay-year chaos chaos-mutants board flash monitor clean
+.PHONY: help setup python-is-new-enough demo demo-check demo-month scenarios street test test-fast lint format lock fuzz bench bench-accuracy powerloss relay-search relay-year chaos chaos-mutants board flash monitor clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)$$/\1\t\2/p' $(MAKEFILE_LIST) \
@@ -40,6 +40,9 @@ scenarios: setup  ## live through every shipped story and judge it (SCENARIO_ARG
 	@failed=; for story in demo/scenarios/*.toml; do \
 	    $(BIN)/bijli scenario run $$story $(SCENARIO_ARGS) || failed="$$failed $$story"; done; \
 	    test -z "$$failed" || { echo "scenarios: FAIL:$$failed"; exit 1; }
+
+street: setup  ## a month of 20 different households; takes hours (STREET_ARGS="--days 3")
+	@$(BIN)/python -m demo.street $(STREET_ARGS)
 
 test: setup  ## all tests (TEST_ARGS= is handed to pytest)
 	@$(PYTEST) $(TEST_ARGS)

@@ -22,7 +22,7 @@ import httpx
 
 from boards.emulated import flashing
 from boards.emulated.board import HEAP_KB, EmulatedBoard
-from boards.emulated.conductor import Conductor
+from boards.emulated.conductor import CAP_S, Conductor
 from boards.emulated.sim_clock import ConductedClock
 from demo.households import IST_S, Household
 from gateway import meters
@@ -44,7 +44,7 @@ class World:
 
     folder: what outlives a run. rate: simulated seconds per second, None for as fast as events
     allow. start_ms: simulated time of the very first start. http_port: of page and API, 0 for a
-    free one. hold_cap_s: see Timekeeper. heap_kb: free heap of each board.
+    free one. hold_cap_s, cap_s: see Timekeeper. heap_kb: free heap of each board.
     """
 
     modules: dict[str, str] = {}
@@ -66,6 +66,7 @@ class World:
         http_port: int = 0,
         hold_cap_s: float | None = None,
         heap_kb: int = HEAP_KB,
+        cap_s: float = CAP_S,
     ) -> None:
         self._http_port = http_port
         self._heap_kb = heap_kb
@@ -77,7 +78,9 @@ class World:
         self._logs: list[IO[str]] = []
         self._state = self._load_state(start_ms)
         self.start_ms: int = self._state["start_ms"]
-        self.conductor = Conductor(rate, start_ms=self._state["now_ms"], hold_cap_s=hold_cap_s)
+        self.conductor = Conductor(
+            rate, start_ms=self._state["now_ms"], cap_s=cap_s, hold_cap_s=hold_cap_s
+        )
         self.clock: ConductedClock
         self.url = ""
         self.headend_url = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -51,10 +52,11 @@ def run(
     except ScenarioError as error:
         typer.echo(f"bijli: {path.name}: {error}", err=True)
         raise typer.Exit(2) from error
+    draw = _drawer() if plot is not None else None
     folder = data or locate.project_root() / FOLDER / path.stem
     began_s = time.monotonic()
     try:
-        told = Player(scenario, folder, quick, _progress).play()
+        (told,) = Player([scenario], folder, quick, _progress).play()
     except (*FAILURES, FlashError, locate.ToolMissing) as error:
         typer.echo(f"bijli: {error}", err=True)
         raise typer.Exit(1) from error
@@ -63,8 +65,12 @@ def run(
         typer.echo(line)
     if json_out is not None:
         json_out.write_text(json.dumps(telling.document(scenario, told, verdicts), indent=1))
-    if plot is not None:
-        _draw(scenario, told, plot)
+    if draw is not None:
+        try:
+            draw(scenario, told, plot)
+        except (ValueError, OSError) as error:
+            typer.echo(f"bijli: --plot: {error}", err=True)
+            raise typer.Exit(1) from error
     took_s = time.monotonic() - began_s
     typer.echo(f"  {scenario.days} simulated days in {took_s:.0f} s; logs in {folder.name}/")
     passed = all(verdict.passed for verdict in verdicts)
@@ -78,14 +84,11 @@ def _progress(text: str) -> None:
         typer.echo(text, err=True)
 
 
-def _draw(scenario: object, told: object, path: Path) -> None:
+def _drawer() -> Callable[..., None]:
+    """What draws; looked for before a run that takes minutes."""
     try:
         from demo.scenario.plot import draw
     except ImportError as error:
         typer.echo("bijli: a plot needs matplotlib: pip install 'bijli[plot]'", err=True)
         raise typer.Exit(1) from error
-    try:
-        draw(scenario, told, path)  # type: ignore[arg-type]
-    except (ValueError, OSError) as error:
-        typer.echo(f"bijli: --plot: {error}", err=True)
-        raise typer.Exit(1) from error
+    return draw

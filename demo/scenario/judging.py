@@ -15,9 +15,7 @@ from demo.scenario.playing import Told
 from demo.scenario.reading import Expectation, Scenario, local, shown
 from firmware.core import events
 from firmware.core.config import SETTINGS, rows
-
-CREDIT = 16
-"""The bit of a cut for want of credit among the causes of a `control` record."""
+from gateway import words
 
 WARNINGS = (
     events.LOW_CREDIT,
@@ -69,9 +67,7 @@ def cuts(told: Told) -> list[dict[str, Any]]:
 
 def for_credit_only(record: dict[str, Any] | None) -> bool:
     """True while the contact is open for want of credit and for nothing else."""
-    if record is None or record["contact"]:
-        return False
-    return record.get("standing", CREDIT) == CREDIT and record["state"] != "disconnected"
+    return record is not None and words.causes(record) == ["credit"]
 
 
 def closings(scenario: Scenario, told: Told) -> list[tuple[dict[str, Any], int | None]]:
@@ -149,29 +145,58 @@ def _covers(window: list[int], today: date, minute: int) -> bool:
 # --- what holds in every story -------------------------------------------------------------------
 
 
-def _always(scenario: Scenario, told: Told) -> list[Verdict]:
-    verdicts = []
+@dataclass(frozen=True)
+class Facts:
+    """What a story did that matters in every story."""
+
+    cuts: list[dict[str, Any]]
+    outside: list[dict[str, Any]]
+    """Of the cuts, those outside the allowed windows."""
+    graced: list[dict[str, Any]]
+    """Of the cuts, those in a grace."""
+    unwarned: list[dict[str, Any]]
+    """Of the cuts, those without a warning before them."""
+    warned_s: list[int]
+    """Seconds from the first warning to each other cut."""
+    closings: list[tuple[dict[str, Any], int | None]]
+    """As `closings`."""
+    slow: list[dict[str, Any]]
+    """Of the credits that had to reclose, those that did not or did later than allowed."""
+
+
+def facts(scenario: Scenario, told: Told) -> Facts:
+    """Looks at all cuts and at all that had to end them."""
     found = cuts(told)
+    # Behind the loudest warning a cut needs no window: its time is unknown.
     forced = of_event(told, events.UNDATED_CUT, scenario.start_ms, scenario.end_ms)
-    outside = [
-        cut for cut in found if not forced and not is_allowed(scenario, cut["at_utc_s"] * 1000)
-    ]
-    verdicts.append(_none("no cut outside the allowed windows", found, outside))
-    verdicts.append(_none("no cut in the grace", found, [c for c in found if in_grace(told, c)]))
-    early = [cut for cut in found if warned_before_s(told, cut) is None]
-    verdicts.append(_none("no cut without a warning before it", found, early))
-    late_s = int(scenario.meter["sample_period_s"]) + 1
+    warned = [warned_before_s(told, cut) for cut in found]
     closed = closings(scenario, told)
-    slow = [credit for credit, delay_s in closed if delay_s is None or delay_s > late_s]
-    verdicts.append(_none("each sufficient recharge recloses at once", closed, slow))
-    verdicts.append(Verdict("every record arrived", told.missing == 0, f"{told.missing} missing"))
+    # A sample, and the least time between two operations of the contact.
+    late_s = int(scenario.meter["sample_period_s"]) + setting(scenario, "operation_min_s") + 1
+    return Facts(
+        found,
+        [c for c in found if not forced and not is_allowed(scenario, c["at_utc_s"] * 1000)],
+        [cut for cut in found if in_grace(told, cut)],
+        [cut for cut, since_s in zip(found, warned, strict=True) if since_s is None],
+        [since_s for since_s in warned if since_s is not None],
+        closed,
+        [credit for credit, delay_s in closed if delay_s is None or delay_s > late_s],
+    )
+
+
+def _always(scenario: Scenario, told: Told) -> list[Verdict]:
+    found = facts(scenario, told)
     agree = bool(told.balance.get("agree"))
-    verdicts.append(
+    return [
+        _none("no cut outside the allowed windows", found.cuts, found.outside),
+        _none("no cut in the grace", found.cuts, found.graced),
+        _none("no cut without a warning before it", found.cuts, found.unwarned),
+        _none("each sufficient recharge recloses at once", found.closings, found.slow),
+        Verdict("every record arrived", told.missing == 0, f"{told.missing} missing"),
         Verdict(
             "the gateway computes the same balance", agree, "equal" if agree else str(told.balance)
-        )
-    )
-    return verdicts
+        ),
+    ]
 
 
 def _none(text: str, of: list[Any], bad: list[dict[str, Any]]) -> Verdict:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from boards.emulated.board import BoardError
 from demo.households import Household
 from demo.scenario.reading import AT, Scenario, Step
 from demo.world import World, WorldError, erase
+from gateway import words
 from gateway.meters import METERING, RULES
 from gateway.models import LIMIT_MAX, UTC_S_MAX
 
@@ -24,10 +26,11 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 CATCH_UP_MS = 6 * HOUR_MS
 CATCH_UP_STEP_MS = 60_000
-HOLD_CAP_S = 120  # a slow machine takes its time to start everything
+CAP_S = 300  # to start twenty boards takes its time, and the simulated one must stand still
 QUICK_SAMPLE_S = 60
 QUICK_LIVE_S = 900
 
+SHARED = ("server", "utility")
 SPOKEN = {
     "network": ("the meter's network is away", "the meter's network is back"),
     "server": ("gateway and broker are away", "gateway and broker are back"),
@@ -55,73 +58,21 @@ class Told:
     """Records that others came behind and the gateway did not get."""
 
 
-class Player:
-    """One story in one world. `play` may be called once."""
+class Actor:
+    """One meter's part of a story: what happens to it, and what became of it."""
 
-    def __init__(
-        self, scenario: Scenario, folder: Path, quick: bool, say: Callable[[str], None]
-    ) -> None:
-        """quick: a sample a minute, live values each quarter of an hour. Raises WorldError."""
-        erase(folder)
-        meter = scenario.meter
+    def __init__(self, scenario: Scenario, world: World) -> None:
         self.scenario = scenario
-        self.meter = str(meter["id"])
+        self.meter = str(scenario.meter["id"])
+        self.told = Told()
+        self.world = world
         self._load = scenario.load
-        self._say = say
-        self._told = Told()
         self._made: dict[tuple[str, int], str] = {}
-        self._away = {"network": False, "server": False, "utility": False}
         self._off_since_ms: int | None = None
-        self.world = World(
-            folder,
-            [
-                Household(
-                    self.meter,
-                    str(meter["consumer"]),
-                    scenario.load,
-                    int(meter["opening_mp"]),
-                    scenario.settings.get("low_credit_mp", 5_000_000),
-                    scenario.tariff,
-                    sanctioned_load_w=int(meter["sanctioned_load_w"]),
-                    sample_period_ms=1000 * (QUICK_SAMPLE_S if quick else meter["sample_period_s"]),
-                    live_period_s=QUICK_LIVE_S if quick else int(meter["live_period_s"]),
-                    settings=scenario.settings,
-                    board={"relay_kind": meter["relay"]},
-                )
-            ],
-            scenario.start_ms,
-            None,
-            say,
-            hold_cap_s=HOLD_CAP_S,
-        )
+        self._knobs: dict[str, Any] = {}  # turned while there was no power to turn them
+        self._alone = False
 
-    def play(self) -> Told:
-        """Lives through the story. Raises WorldError or BoardError."""
-        try:
-            self.world.start()
-            self._begin()
-            for at_ms, action in self._plan():
-                self.world.wait_until(at_ms)
-                action()
-            self._finish()
-        finally:
-            self.world.stop()
-        return self._told
-
-    def _plan(self) -> list[tuple[int, Callable[[], None]]]:
-        """What is to be done when; what is looked at is looked at before the story goes on."""
-        scenario = self.scenario
-        plan: list[tuple[int, int, Callable[[], None]]] = []
-        for day in range(1, scenario.days):
-            plan.append((scenario.start_ms + day * DAY_MS, 0, self._new_day))
-        for at_ms in {e.from_ms for e in scenario.expectations if e.kind in AT}:
-            plan.append((at_ms, 1, lambda at_ms=at_ms: self._observe(at_ms)))
-        for step in scenario.steps:
-            plan.append((step.at_ms, 2, lambda step=step: self._do(step)))
-        plan.append((scenario.end_ms, 3, lambda: None))
-        return [(at_ms, action) for at_ms, _order, action in sorted(plan, key=lambda e: e[:2])]
-
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """What the meter is told before anything happens."""
         by_order = {
             name: value
@@ -129,87 +80,100 @@ class Player:
             if name not in RULES and name not in METERING
         }
         if by_order:
-            self._order({"kind": "settings", "document": by_order})
+            self.order({"kind": "settings", "document": by_order})
         if self.scenario.calendar is not None:
-            self._order({"kind": "calendar", "document": self.scenario.calendar})
+            self.order({"kind": "calendar", "document": self.scenario.calendar})
 
-    def _do(self, step: Step) -> None:
+    def do(self, step: Step) -> None:
+        """Has a step of the story happen."""
         what = step.what
         if step.name == "load":
             self._load = what["load"]
             if self._off_since_ms is None:
                 self.board.set(load=self._load)
         elif step.name == "knobs":
-            self._tell("fault: " + ", ".join(f"{name} {word}" for name, word in what.items()))
-            self.board.set(**what)
+            self.tell("fault: " + ", ".join(f"{name} {word}" for name, word in what.items()))
+            self._turn(what)
+        elif step.name == "network":
+            self.tell(SPOKEN["network"][what["on"]])
+            self._alone = not what["on"]
+            self._turn({"wifi": what["on"]})
         elif step.name == "power":
             self._power(what["on"])
         elif step.name == "recharge":
             made = self.world.recharge(self.meter, what["rupees"])
             self._made["recharge", what["number"]] = made["id"]
-            self._tell(f"recharge of {what['rupees']} rupees is paid")
+            self.tell(f"recharge of {what['rupees']} rupees is paid")
         elif step.name == "order":
-            self._made["order", what["number"]] = self._order(what["body"])
-        else:
-            self._away[step.name] = not what["on"]
-            self._tell(SPOKEN[step.name][what["on"]])
-            getattr(self, "_" + step.name)(what["on"])
+            self._made["order", what["number"]] = self.order(what["body"])
 
     @property
     def board(self) -> Any:
-        """The emulated board of the story."""
+        """The meter's emulated board."""
         return self.world.boards[self.meter]
+
+    def _turn(self, knobs: dict[str, Any]) -> None:
+        if self._off_since_ms is None:
+            self.board.set(**knobs)
+        else:
+            self._knobs.update(knobs)
 
     def _power(self, on: bool) -> None:
         if on == (self._off_since_ms is None):
             return  # a power cut in a power cut
         now_ms = self.world.now_ms
-        self._tell(SPOKEN["power"][on])
+        self.tell(SPOKEN["power"][on])
         if on:
-            self._told.unpowered_ms.append((int(self._off_since_ms or 0), now_ms))
+            self.told.unpowered_ms.append((int(self._off_since_ms or 0), now_ms))
             self._off_since_ms = None
             self.board.restore_power(load=self._load)
+            self._turn(self._knobs)
+            self._knobs = {}
         else:
             self._off_since_ms = now_ms
             self.board.cut_power()
 
-    def _network(self, on: bool) -> None:
-        self.board.set(wifi=on)
-
-    def _server(self, on: bool) -> None:
-        if on:
-            self.world.restart_gateway()
-        else:
-            self.world.stop_gateway()
-
-    def _utility(self, on: bool) -> None:
-        if on:
-            self.world.restart_headend()
-        else:
-            self.world.stop_headend()
-
-    def _order(self, body: dict[str, Any]) -> str:
+    def order(self, body: dict[str, Any]) -> str:
+        """Orders something of the meter; returns the order's id."""
         made = self.world.post(
             f"/api/meters/{self.meter}/orders", body, {"Idempotency-Key": uuid.uuid4().hex}
         )
-        self._tell(f"order: {body['kind']}")
+        self.tell(f"ordered: {words.order(made)}")
         return str(made["id"])
 
-    def _tell(self, text: str) -> None:
-        self._told.happened.append((self.world.now_ms, text))
+    def tell(self, text: str) -> None:
+        """A line of the timeline."""
+        self.told.happened.append((self.world.now_ms, text))
 
-    def _new_day(self) -> None:
-        day = (self.world.now_ms - self.scenario.start_ms) // DAY_MS
-        self._say(f"day {day} of {self.scenario.days}")
-
-    def _observe(self, at_ms: int) -> None:
-        """What is to be seen now; without a gateway what it last said is not asked for."""
+    def observe(self, at_ms: int, is_served: bool) -> None:
+        """Takes down what is to be seen now; is_served: the gateway can be asked."""
         seen: dict[str, Any] = {"contact": None, "live": {}}
         if self._off_since_ms is None:
             seen["contact"] = bool(self.board.look()["contact"])
-        if not self._away["server"]:
+        if is_served:
             seen["live"] = self.world.get(f"/api/meters/{self.meter}")["live"]
-        self._told.seen[at_ms] = seen
+        self.told.seen[at_ms] = seen
+
+    def has_told_all(self) -> bool:
+        """Nothing waits on the meter any more, or nobody can reach it."""
+        if self._off_since_ms is not None or self._alone:
+            return True
+        live = self.world.get(f"/api/meters/{self.meter}")["live"]
+        return bool(live.get("waiting") == 0 and live["meter_utc_s"] * 1000 >= self.scenario.end_ms)
+
+    def finish(self) -> None:
+        """Takes the records and what became of orders from the gateway."""
+        told = self.told
+        if self._off_since_ms is not None:
+            told.unpowered_ms.append((self._off_since_ms, self.scenario.end_ms))
+        self._collect()
+        view = self.world.get(f"/api/meters/{self.meter}")
+        told.missing = sum(gap["last_seq"] - gap["first_seq"] + 1 for gap in view["gaps"])
+        told.balance = self.world.get(f"/api/meters/{self.meter}/balance")
+        for (name, number), made in self._made.items():
+            view = self.world.get(f"/api/{name}s/{made}")
+            result = view["code"] if name == "recharge" else view["result"]
+            told.results[name, number] = result or view["state"]
 
     def _collect(self) -> None:
         """Take all of the story's records from the gateway, page by page from the newest."""
@@ -226,32 +190,107 @@ class Player:
                 if len(page) < LIMIT_MAX or page[-1]["at_utc_s"] + 1 >= until_s:
                     break
                 until_s = page[-1]["at_utc_s"] + 1
-        self._told.records = sorted(found.values(), key=lambda each: (each["boot"], each["seq"]))
+        self.told.records = sorted(found.values(), key=lambda each: (each["boot"], each["seq"]))
+
+
+class Player:
+    """One story, or those of a street that share their begin and length, in one world.
+
+    Outages of the server and of the utility are those of the first.
+    """
+
+    def __init__(
+        self, scenarios: list[Scenario], folder: Path, quick: bool, say: Callable[[str], None]
+    ) -> None:
+        """quick: a sample a minute, live values each quarter of an hour. Raises WorldError."""
+        erase(folder)
+        self._say = say
+        self._first = scenarios[0]
+        self._is_served = True
+        self.world = World(
+            folder,
+            [_household(scenario, seed, quick) for seed, scenario in enumerate(scenarios, 1)],
+            self._first.start_ms,
+            None,
+            say,
+            cap_s=CAP_S,
+        )
+        self.actors = [Actor(scenario, self.world) for scenario in scenarios]
+
+    def play(self) -> list[Told]:
+        """Lives through it. Raises WorldError or BoardError."""
+        try:
+            self.world.start()
+            for actor in self.actors:
+                actor.begin()
+            for at_ms, action in self._plan():
+                self.world.wait_until(at_ms)
+                action()
+            self._finish()
+        finally:
+            self.world.stop()
+        return [actor.told for actor in self.actors]
+
+    def _plan(self) -> list[tuple[int, Callable[[], None]]]:
+        """What is to be done when; what is looked at is looked at before the story goes on."""
+        plan: list[tuple[int, int, Callable[[], None]]] = []
+        for day in range(1, self._first.days):
+            said = partial(self._say, f"day {day} of {self._first.days} is over")
+            plan.append((self._first.start_ms + day * DAY_MS, 0, said))
+        for actor in self.actors:
+            scenario = actor.scenario
+            for at_ms in {each.from_ms for each in scenario.expectations if each.kind in AT}:
+                plan.append((at_ms, 1, partial(self._observe, actor, at_ms)))
+            for step in scenario.steps:
+                if step.name not in SHARED:
+                    plan.append((step.at_ms, 2, partial(actor.do, step)))
+        for step in self._first.steps:
+            if step.name in SHARED:
+                plan.append((step.at_ms, 2, partial(self._do, step)))
+        plan.append((self._first.end_ms, 3, lambda: None))
+        return [(at_ms, action) for at_ms, _order, action in sorted(plan, key=lambda e: e[:2])]
+
+    def _observe(self, actor: Actor, at_ms: int) -> None:
+        actor.observe(at_ms, self._is_served)
+
+    def _do(self, step: Step) -> None:
+        on = step.what["on"]
+        self.actors[0].tell(SPOKEN[step.name][on])
+        if step.name == "utility":
+            (self.world.restart_headend if on else self.world.stop_headend)()
+        else:
+            (self.world.restart_gateway if on else self.world.stop_gateway)()
+            self._is_served = on
 
     def _finish(self) -> None:
-        """Let what waits on the meter arrive, if somebody can be reached; then judge the books."""
-        told = self._told
-        if self._off_since_ms is not None:
-            told.unpowered_ms.append((self._off_since_ms, self.world.now_ms))
-        if self._away["server"]:
-            self._server(True)
-            self._away["server"] = False
-        reachable = self._off_since_ms is None and not self._away["network"]
+        """Let what waits on the meters arrive."""
+        if not self._is_served:
+            self.world.restart_gateway()
         until_ms = self.world.now_ms + CATCH_UP_MS
-        while reachable and self.world.now_ms < until_ms:
+        left = list(self.actors)
+        while left and self.world.now_ms < until_ms:
             self.world.wait_until(self.world.now_ms + CATCH_UP_STEP_MS)
-            live = self.world.get(f"/api/meters/{self.meter}")["live"]
-            if live.get("waiting") == 0 and live["meter_utc_s"] * 1000 >= self.scenario.end_ms:
-                break
-        self._collect()
-        view = self.world.get(f"/api/meters/{self.meter}")
-        told.missing = sum(gap["last_seq"] - gap["first_seq"] + 1 for gap in view["gaps"])
-        told.balance = self.world.get(f"/api/meters/{self.meter}/balance")
-        for (name, number), made in self._made.items():
-            view = self.world.get(f"/api/{name}s/{made}")
-            told.results[name, number] = (
-                view["code"] or view["state"] if name == "recharge" else view["result"]
-            ) or view["state"]
+            left = [actor for actor in left if not actor.has_told_all()]
+        for actor in self.actors:
+            actor.finish()
+
+
+def _household(scenario: Scenario, seed: int, quick: bool) -> Household:
+    meter = scenario.meter
+    return Household(
+        str(meter["id"]),
+        str(meter["consumer"]),
+        scenario.load,
+        int(meter["opening_mp"]),
+        scenario.settings.get("low_credit_mp", 5_000_000),
+        scenario.tariff,
+        sanctioned_load_w=int(meter["sanctioned_load_w"]),
+        sample_period_ms=1000 * (QUICK_SAMPLE_S if quick else meter["sample_period_s"]),
+        live_period_s=QUICK_LIVE_S if quick else int(meter["live_period_s"]),
+        seed=seed,
+        settings=scenario.settings,
+        board={"relay_kind": meter["relay"]},
+    )
 
 
 FAILURES = (WorldError, BoardError)

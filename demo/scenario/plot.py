@@ -50,7 +50,7 @@ def draw(scenario: Scenario, told: Told, path: Path) -> None:
     axes = figure.subplots(4, 1, sharex=True, height_ratios=[3, 3, 1, 2])
     _power(axes[0], found["power_w"])
     _balance(axes[1], scenario, told, found["balance_mp"])
-    _relay(axes[2], scenario, told, found["contact"])
+    _relay(axes[2], scenario, found)
     _events(axes[3], told)
     for each in axes:
         for from_ms, until_ms in told.unpowered_ms:
@@ -105,14 +105,16 @@ def _balance(axes: Axes, scenario: Scenario, told: Told, points: list[list[Any]]
     axes.set_ylabel("₹")
 
 
-def _relay(axes: Axes, scenario: Scenario, told: Told, points: list[list[Any]]) -> None:
-    axes.step(
-        [_local(at) for at, _ in points],
-        [contact for _, contact in points],
-        where="post",
-        color=ORANGE,
-        linewidth=1.6,
-    )
+def _relay(axes: Axes, scenario: Scenario, found: dict[str, list[list[Any]]]) -> None:
+    for name, color, style in (("decided", RED, "dotted"), ("moved", ORANGE, "solid")):
+        axes.step(
+            [_local(at) for at, _ in found[name]],
+            [contact for _, contact in found[name]],
+            where="post",
+            color=color,
+            linestyle=style,
+            linewidth=1.6,
+        )
     start_ms = None
     for at_ms in range(scenario.start_ms, scenario.end_ms + QUARTER_MS, QUARTER_MS):
         is_open = at_ms < scenario.end_ms and is_allowed(scenario, at_ms)
@@ -123,7 +125,9 @@ def _relay(axes: Axes, scenario: Scenario, told: Told, points: list[list[Any]]) 
             start_ms = None
     axes.set_yticks([0, 1], ["open", "closed"])
     axes.set_ylim(-0.3, 1.3)
-    axes.set_title("relay (red: when a cut is allowed)", loc="left", fontsize=10)
+    axes.set_title(
+        "contact (dotted: as decided; red: when a cut is allowed)", loc="left", fontsize=10
+    )
 
 
 def _events(axes: Axes, told: Told) -> None:

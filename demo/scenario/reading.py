@@ -19,7 +19,7 @@ from boards.emulated.vm.emu.loads import FORMS, load_from
 from demo.households import IST_S
 from firmware.core.config import SETTINGS, rows
 from firmware.core.records import STATES
-from gateway import kinds, models, tariff_files, words
+from gateway import calendar_files, kinds, models, tariff_files, words
 from gateway.errors import FieldError, GatewayError
 from gateway.meters import SANCTIONED_LOAD_MAX_W, SANCTIONED_LOAD_MIN_W, check_tariff
 
@@ -275,7 +275,7 @@ def check(values: dict[str, Any], folder: Path) -> Scenario:
     meter = _meter(keys.table("meter"))
     settings = _settings(keys.table("settings"))
     document = _tariff(keys, folder)
-    closed = keys.take("calendar", {})
+    closed = _calendar(keys)
     loads = _loads(keys, calendar)
     steps = loads[1:]
     server = _outages(keys, calendar, steps)
@@ -300,7 +300,7 @@ def check(values: dict[str, Any], folder: Path) -> Scenario:
         meter,
         settings,
         document,
-        closed or None,
+        closed,
         loads[0].what["load"],
         steps,
         expectations,
@@ -354,6 +354,19 @@ def _tariff(keys: Keys, folder: Path) -> dict[str, Any]:
     except (FieldError, GatewayError) as error:
         raise ScenarioError("tariff", str(error).removeprefix("tariff: ")) from error
     return dict(given)
+
+
+def _calendar(keys: Keys) -> dict[str, Any] | None:
+    """A ready-made calendar by its name, or one's own; None: the settings' window."""
+    given = keys.take("calendar", {})
+    if not given:
+        return None
+    try:
+        document = calendar_files.read(given) if isinstance(given, str) else given
+        calendar_files.check_calendar(document, "calendar")
+    except (FieldError, GatewayError) as error:
+        raise ScenarioError("calendar", str(error).removeprefix("calendar: ")) from error
+    return dict(document)
 
 
 def _loads(keys: Keys, calendar: Calendar) -> list[Step]:

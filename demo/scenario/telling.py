@@ -11,6 +11,7 @@ from demo.households import IST_S
 from demo.scenario.judging import Verdict, switchings
 from demo.scenario.playing import Told
 from demo.scenario.reading import Scenario, local
+from firmware.core import events
 
 DAY_S = 86_400
 MP_PER_RUPEE = 100_000
@@ -42,7 +43,8 @@ def _day(scenario: Scenario, at_ms: int) -> int:
 
 
 def series(scenario: Scenario, told: Told) -> dict[str, list[list[Any]]]:
-    """What can be drawn: [UTC ms, value] of mean power in W, balance in mp, contact 0 or 1."""
+    """What can be drawn: [UTC ms, value] of mean power in W, balance in mp, contact 0 or 1 as
+    decided, and as it moved."""
     power = []
     for record in told.records:
         if record["type"] == "load" and record["length_s"]:
@@ -50,10 +52,24 @@ def series(scenario: Scenario, told: Told) -> dict[str, list[list[Any]]]:
             power.append([record["start_utc_s"] * 1000, round(mean_w, 1)])
             power.append([(record["start_utc_s"] + record["length_s"]) * 1000, round(mean_w, 1)])
     balance = [[r["at_ms"], r["balance_mp"]] for r in told.records if "balance_mp" in r]
-    contact = [[scenario.start_ms, 1]]
-    contact += [[record["at_ms"], record["contact"]] for record in switchings(told)]
-    contact.append([scenario.end_ms, contact[-1][1]])
-    return {"power_w": power, "balance_mp": balance, "contact": contact}
+    decided = [[record["at_ms"], record["contact"]] for record in switchings(told)]
+    moved = [
+        [record["at_ms"], int(record["code"] == events.CONNECTED)]
+        for record in told.records
+        if record["type"] == "event" and record["code"] in (events.CONNECTED, events.DISCONNECTED)
+    ]
+    return {
+        "power_w": power,
+        "balance_mp": balance,
+        "decided": _whole(scenario, decided),
+        "moved": _whole(scenario, moved),
+    }
+
+
+def _whole(scenario: Scenario, changes: list[list[Any]]) -> list[list[Any]]:
+    """The contact from begin to end; it is closed at first."""
+    last = changes[-1][1] if changes else 1
+    return [[scenario.start_ms, 1], *changes, [scenario.end_ms, last]]
 
 
 def lines(scenario: Scenario, told: Told, verdicts: list[Verdict]) -> Iterator[str]:

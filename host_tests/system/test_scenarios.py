@@ -56,7 +56,8 @@ def test_a_story_is_told_judged_and_drawn(tmp_path):
     assert found.output.rstrip().endswith("scenario short: FAIL")
     told = json.loads(out.read_text())
     assert [verdict["passed"] for verdict in told["verdicts"]] == [True] * 10 + [False]
-    assert [contact for _at_ms, contact in told["series"]["contact"]] == [1, 0, 1, 1]
+    for name in ("decided", "moved"):
+        assert [contact for _at_ms, contact in told["series"][name]] == [1, 0, 1, 1]
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

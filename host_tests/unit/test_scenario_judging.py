@@ -43,7 +43,10 @@ class Book:
         )
 
 
-def story(**changes):
+def story(calendar=None, **changes):
+    if calendar is not None:
+        own = {"v": 1, "id": "own", "windows": [[63, 600, 780]], "happy": [], "holidays": []}
+        changes["calendar"] = {**own, "second_saturdays": 0, **calendar}
     return check({**GOOD, "expect": [], **changes}, SHIPPED)
 
 
