@@ -47,13 +47,13 @@ _WARNINGS = (
 
 
 class Control:
-    """What a Meter does about its contact. driver: relay.driver.RelayDriver."""
+    """What a Meter does about its contact. driver, random_s: as to relay.contactor.Contactor."""
 
-    def __init__(self, meter, driver):
+    def __init__(self, meter, driver, random_s):
         self._meter = meter
         self.rule = credit_rule.CreditRule(meter.config)
         self.calendar = Calendar(meter.config)
-        self.contactor = Contactor(driver, meter.clock, meter.note)
+        self.contactor = Contactor(driver, meter.config, meter.clock, meter.note, random_s)
         self.standing = 0
         self.commissioned = False
         self.silent = False  # the gateway, as was told
@@ -77,14 +77,16 @@ class Control:
             self.silent,
             self.commissioned,
             self._tampered,
+            self.contactor.state(),
         ]
 
     def restore(self, state):
         """Takes what `state` gave, out of a snapshot; older ones have members of their own."""
         if "control" in state:
             self.standing, rule, self._warned_utc_s, self._heard_utc_s = state["control"][:4]
-            self.silent, self.commissioned, self._tampered = state["control"][4:7]
+            self.silent, self.commissioned, self._tampered, contactor = state["control"][4:]
             self.rule.restore(rule)
+            self.contactor.restore(contactor)
             return
         word = state["credit_state"]
         self.rule.restore([word, state["grace_left_s"]])
@@ -123,8 +125,8 @@ class Control:
         begun = standing & ~self.standing
         self.standing = standing
         self._closed_early = False
-        self.contactor.want(causes.decide(standing)[1])
         reason = record["reason"]
+        self.contactor.want(causes.decide(standing)[1], reason)
         if begun & causes.TEST:
             self._test_up_ms = self._meter.clock.up_ms()
         if begun & causes.TAMPER or (reason == "order" and not standing & causes.ORDER):
@@ -155,6 +157,7 @@ class Control:
         elif code == events.OFF_TIME_KNOWN:
             self._without_power(record, record["detail"])
         self.rule.apply_event(code, record["detail"])
+        self.contactor.apply_event(code, record["detail"])
 
     def _without_power(self, record, off_s):
         if off_s > 0 and record["time_valid"] and not self.standing:
@@ -169,15 +172,17 @@ class Control:
     # --- start and end -------------------------------------------------------------------------
 
     def start(self, cause):
-        """Puts the contact where the state says, closed if that is in doubt; does not write. cause:
-        as Meter.start."""
+        """The contact shall be where the state says, closed if that is in doubt; does not write.
+        cause: as Meter.start."""
         self._heard_utc_s = self._heard_utc_s or self._meter.clock.utc_s() or 0
         wanted = self.standing & ~causes.TEST
+        reason = "start"
         if self._meter.service and wanted & causes.CREDIT:
             wanted &= ~causes.CREDIT
+            reason = LEDGER_LOST
             self._closed_early = True
-        self.contactor.want(causes.decide(wanted)[1])
-        self.contactor.start()
+        self.contactor.want(causes.decide(wanted)[1], reason)
+        self.contactor.start(cause)
 
     def end_test(self):
         """Ends a test that a restart has cut short."""
@@ -241,7 +246,7 @@ class Control:
             # The recharge is on flash: after a restart the contact would be closed as well.
             if not standing and not self._meter.applying:
                 self._closed_early = True
-                self.contactor.want(1)
+                self.contactor.want(1, reason)
             raise
 
     # --- once a second -------------------------------------------------------------------------
@@ -323,6 +328,8 @@ class Control:
             holds |= causes.UNDATED | causes.OUTSIDE
         elif not self.calendar.is_open(utc_s):
             holds |= causes.OUTSIDE
+        if self.contactor.interval_s():
+            holds |= causes.INTERVAL
         return holds
 
     # --- the gateway ---------------------------------------------------------------------------
@@ -408,6 +415,7 @@ class Control:
             "causes": causes.words(self.standing),
             "hold": self.hold(),
             "would_cut": self.rule.would_cut,
+            "operations": self.contactor.operations,
             "grace_s": self.rule.grace_left_s,
             "earliest_cut_utc_s": self.earliest_cut_utc_s() or 0,
             "heard_utc_s": self.heard_utc_s(),

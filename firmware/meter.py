@@ -61,7 +61,7 @@ class Meter:
     (`get_i32`, `set_i32`, `commit`); shunt_uohm: the board's shunt; log: function of one line of
     text; changed: called after a record has been written; slots: a storage.slots.Slots for the
     credentials that orders change, None: they cannot; cover, magnet: input pins of the board, or
-    None.
+    None; random_s: as to relay.contactor.Contactor.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Meter:
         slots=None,
         cover=None,
         magnet=None,
+        random_s=None,
     ):
         codec.check_meter_id(config.meter)
         self.config = config
@@ -122,7 +123,7 @@ class Meter:
         self.applying = False  # a record is on flash and not yet in the state
         self._notes_left = _NOTES_MAX
         self._notes_up_ms = 0
-        self.control = Control(self, relay)
+        self.control = Control(self, relay, random_s)
         self.credentials = Credentials(config, slots, nvs, self.note)
         self.last_utc_s = 0
         self._time_refused = False
@@ -578,7 +579,7 @@ class Meter:
         self.attempt(self.control.step, utc_s)
         tamper.poll(self._watches, self._magnet, self._cover, dt_ms)
         self._tell()
-        self.control.contactor.step()
+        self.control.contactor.step(None if self._sensor_failed_ms else self.energy.current_ua)
         if self._refused is not None:
             return
         since_ms = self.clock.up_ms() - self._checkpoint_up_ms

@@ -23,7 +23,9 @@ class MeterMachine(BenchMachine):
             opening_balance_mp=opening * RUPEE_MP,
             sample_period_ms=60000,
             export_counts=1,
+            rules={"operation_min_s": 0},
         )
+        self.bench.look()
         self.credits_mp = opening * RUPEE_MP
         self.paid_mp = opening * RUPEE_MP
         self.arrears_mp = self.share = self.limit_mp = 0
@@ -214,6 +216,8 @@ class MeterMachine(BenchMachine):
         contact, operations = self.bench.contact.closed, self.bench.contact.operations
         self.bench.restart(off_s, time_known)
         self.time_known = time_known
+        assert (self.bench.contact.closed, self.bench.contact.operations) == (contact, operations)
+        self.bench.look()
         assert (self.bench.contact.closed, self.bench.contact.operations) == (contact, operations)
 
     @precondition(lambda self: not self.time_known)

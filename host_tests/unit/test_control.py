@@ -169,6 +169,7 @@ def test_a_share_of_the_debt_restores_once(make):
     assert not bench.contact.closed
     bench.restart()
     bench.order("r-2", 2, amount_mp=2)
+    bench.look()
     assert bench.contact.closed
     assert bench.records("control")[-1]["reason"] == "partial"
     assert bench.meter.live()["grace_s"] == HOUR_S
@@ -290,6 +291,7 @@ def test_a_test_that_is_cut_short_by_a_power_failure_has_ended_at_the_next_start
     bench.meter.finish_operation()
     assert not bench.contact.closed
     bench.restart()
+    bench.look()
     assert bench.contact.closed
     assert standing(bench) == ([], "connected", 1)
     bench.run(120, step_s=30)

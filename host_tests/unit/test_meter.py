@@ -118,6 +118,8 @@ def test_a_cut_decided_but_not_done_before_the_power_failed_is_done_at_the_next_
     bench.run(36 * HOUR_S, 0, step_s=2)
     bench.contact.closed = 1
     bench.restart()
+    assert bench.contact.closed
+    bench.run(2)
     assert not bench.contact.closed
 
 
@@ -367,6 +369,7 @@ def test_contact_is_restored_even_if_the_flash_takes_nothing(bench, monkeypatch)
 
     monkeypatch.setattr(Journal, "append", refuse)
     bench.boot(bench.utc_s)
+    bench.run(2)
     assert bench.contact.closed
     assert bench.meter.live()["service"] == "storage"
 

@@ -318,6 +318,8 @@ def control(bench):
 def test_a_disconnection_by_order_is_lifted_by_an_order_only(bench):
     assert order_off(bench, 1)["result"] == "accepted"
     assert control(bench) == ("disconnected", 0, "order")
+    assert bench.contact.closed  # not so soon after the start
+    bench.run(5)
     assert not bench.contact.closed
     bench.order("r-1", 2, amount_mp=1000 * RUPEE_MP)
     bench.run(60)
@@ -326,6 +328,7 @@ def test_a_disconnection_by_order_is_lifted_by_an_order_only(bench):
     assert not bench.contact.closed
     assert order_off(bench, 3, on=True)["result"] == "accepted"
     assert control(bench) == ("connected", 1, "")
+    bench.run(2)
     assert bench.contact.closed
     states = [(r["state"], r["contact"], r["reason"]) for r in bench.records("control")]
     assert states == [("disconnected", 0, "order"), ("connected", 1, "order")]

@@ -170,6 +170,7 @@ def same_or_told(session, before, nvs, formatted):
         for record in records:
             own._record(record, 1, meter.journal.store_id)
         account, contact = own.account, own.decided_contact()
+    session.look()
     wh = meter.energy.import_wh
     check(wh <= before.true_wh, "register above the truth", wh, before.true_wh)
     check(wh >= nvs.get("wh", 0), "register below its floor", wh, nvs.get("wh"))

@@ -136,12 +136,14 @@ def same_records(records, before):
 
 
 def contact_is_kept(session, before):
-    """The contact is as the journal says, and no pulse went against it."""
+    """The start does not move the contact; then it goes where the journal says, and not away."""
     check(not before.moved_first, "the contact moved before the decision was on flash")
+    check(session.operations == 0, "pulses at boot", session.operations)
+    session.look()
     contact = session.truth.decided_contact()
     check(session.truth.contact == contact, "contact", session.truth.contact, contact)
     moved = 1 if before.contact != contact else 0
-    check(session.operations == moved, "pulses at boot", session.operations)
+    check(session.operations == moved, "pulses behind the boot", session.operations)
 
 
 def causes_are_kept(session):
