@@ -34,6 +34,7 @@ from host_tests.chaos.judge import (
     judge_tenants,
 )
 from host_tests.chaos.network import UNHURT
+from host_tests.chaos.supply import judge_supply
 from host_tests.chaos.world import ChaosWorld
 from host_tests.fakes.meter import FakeMeter
 from host_tests.fakes.worlds import records_on_flash
@@ -54,6 +55,21 @@ PAUSES_MS = (
     2 * MINUTE_MS,
     10 * MINUTE_MS,
     40 * MINUTE_MS,
+)
+RULES = (
+    # One meter is cut when a utility cuts, one at any hour; one trips at much load.
+    {"grace_s": 7200},
+    {"grace_s": 1800, "window_start_min": 0, "window_end_min": 1440, "window_days": 127},
+    {
+        "grace_s": 3600,
+        "limit_mode": 2,
+        "limit_w": 400,
+        "limit_over_s": 60,
+        "limit_reclose_s": 1200,
+        "limit_attempts": 3,
+        "limit_within_s": 7200,
+        "limit_lockout_s": 3600,
+    },
 )
 REFUSAL_MS = 2 * MINUTE_MS  # a meter tries its flash again each minute
 RESYNC_TRIES = 10
@@ -145,8 +161,8 @@ class Run:
                 meter,
                 f"Consumer {n}",
                 _load(CURRENTS_A[n % len(CURRENTS_A)]),
-                50 * RUPEE_MP,
-                20 * RUPEE_MP,
+                n * RUPEE_MP,
+                RUPEE_MP,
                 zoned(685_000, 1) if n == 1 else JBVNL_URBAN,
                 sample_period_ms=SAMPLE_MS,
                 live_period_s=LIVE_S,
@@ -216,6 +232,8 @@ class Run:
         for meter in self.meters:
             self.world.boards[meter].on("power_lost", lambda _, m=meter: self._lost(m))
         # What is safe from a power cut of the gateway from the beginning: some records of each.
+        for n, meter in enumerate(self.meters):
+            self.order(meter, "settings", {"document": RULES[n % len(RULES)]})
         self.live_until(self.world.now_ms + 5 * MINUTE_MS)
         self.world.settle_disk()
         self.back_up()
@@ -845,6 +863,7 @@ class Run:
             )
             found += judge_ledger(meter, records)
             mine = [row for row in orders if row["meter"] == meter]
+            found += self._judge_supply(meter, records, mine)
             found += judge_tenants(
                 meter,
                 records,
@@ -889,6 +908,14 @@ class Run:
             _recharges_at_utility(_rows(self.folder / "headend" / "headend.sqlite", "recharges")),
             refused,
         )
+
+    def _judge_supply(self, meter, records, orders):
+        switched = [row for row in orders if row["kind"] == "relay"]
+        members = {row["id"]: json.loads(row["members"]) for row in switched}
+        supply = judge_supply(meter, records, members)
+        for reason, count in supply.begun.items():
+            self.notes["supplies cut: " + reason] += count
+        return supply.found
 
     def _judge_health(self, balances):
         health, found = self.health, self.found
