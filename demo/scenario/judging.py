@@ -214,6 +214,8 @@ def in_grace(told: Told, cut: dict[str, Any]) -> bool:
             break
         if record["type"] == "event" and record["code"] in GRACE_CODES:
             state = record["code"]
+        elif record.get("reason") == "partial":
+            state = None  # a part of the dues opened one grace
     return state != events.GRACE_OVER
 
 
@@ -300,7 +302,7 @@ def _reclosed(each: Expectation, told: Told) -> tuple[bool, str]:
     credit: dict[str, Any] | None = None
     for record in told.records:
         if record["type"] == "credit" and for_credit_only(last):
-            credit = credit or record
+            credit = record  # the last one before it closes is the one that reached
         elif record["type"] in ("relay", "control"):
             if record["contact"] and credit is not None:
                 if each.from_ms <= record["at_ms"] <= each.until_ms:

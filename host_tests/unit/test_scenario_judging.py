@@ -98,6 +98,8 @@ def test_a_cut_in_the_grace_or_without_warning_is_found():
     renewed = lawful().told
     renewed.records.insert(3, {**renewed.records[1], "seq": 3, "code": events.OFFLINE_GRACE})
     assert failing(renewed) == ["no cut in the grace"]
+    partly = lawful().add(35, "control", state="connected", contact=1, reason="partial", standing=0)
+    assert failing(partly.cut(36).told) == ["no cut in the grace"]
     book = Book().event(1, events.GRACE_OVER).cut(34)
     assert failing(book.told) == ["no cut without a warning before it"]
 
