@@ -288,9 +288,10 @@ class Audit:
         if "import_wh" in record:
             replay.register_wh = max(replay.register_wh, record["import_wh"])
         if record["type"] == "event" and record["code"] in CONTACT:
-            # Of older firmware 253 is told for both, with what was wanted as its detail.
-            broken = record["code"] in CONTACT[:2]
-            replay.contact_fault = record["code"] if broken else 0
+            replay.contact_fault = record["code"] if record["code"] in CONTACT[:2] else 0
+            if record["code"] == events.SWITCH_WELD and record["detail"]:
+                # Older firmware has one event for both, with what was wanted as its detail.
+                replay.contact_fault = events.NOT_CLOSED
         if record["type"] == "event" and record["code"] == events.LEDGER_LOST:
             replay.lost = True
             if replay.before is not None and replay.account.tariff is None:

@@ -295,11 +295,14 @@ def tampers(session):
 
 
 def tests_of_the_contact(session):
-    """A local test."""
+    """A local test, and one that a restart cuts short."""
     session.run(120, 900)
     session.test_contact()
     session.run(20, 900, step_s=5)
     session.run(60, 900)
+    session.test_contact()
+    session.restart()
+    session.run(120, 900)
 
 
 def only_warns(session):
