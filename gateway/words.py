@@ -274,7 +274,9 @@ def _event(code: int, detail: int) -> str:
         302: f"contact closed{why}",
         1001: f"low credit: below {amount} rupees",
         1002: f"credit used up, {span(detail)} of grace begin",
-        1003: "grace is over, supply will be cut in the next allowed window",
+        1003: "grace is over, supply will be cut in the next allowed window"
+        if detail
+        else "grace is over, when the supply can be cut is not known",
         1004: "in credit again",
         1005: f"emergency credit of {amount} rupees is offered: press the meter's button",
         1006: f"low credit: {detail} % of the last recharge are left",

@@ -127,7 +127,7 @@ def detail(record, utc_offset_s):
     if code == events.CREDIT_EXHAUSTED:
         return "%d h %d min of grace" % (value // 3600, value // 60 % 60)
     if code == events.GRACE_OVER:
-        return "not before " + civil.text(value, utc_offset_s)
+        return "not before " + civil.text(value, utc_offset_s) if value else "when is not known"
     if code == events.NO_CUT_BEFORE or (code == events.PREPAID and value):
         return "no cut before " + civil.text(value, utc_offset_s)
     if code == events.SENSOR_FAULT:

@@ -3,6 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
+from firmware.console import lines
 from firmware.core import config as firmware_config
 from firmware.core import events
 from firmware.core.records import REASONS
@@ -110,6 +111,9 @@ def test_a_contact_event_says_its_reason():
     assert text(301, 999) == "contact opened"
     assert text(1062, arbitration.LIMITER).startswith("load above its limit too often")
     assert text(1062, 0).startswith("a limit too often")
+    assert "next allowed window" in text(1003, 1_767_600_000)
+    assert "is not known" in text(1003, 0)  # it only warns, or the time is unknown
+    assert lines.detail({"code": 1003, "detail": 0}, 19800) == "when is not known"
 
 
 def test_a_welded_contact_is_an_alarm_until_it_works_again(bench, make_bench):
