@@ -184,6 +184,10 @@ class Control:
         self.contactor.want(causes.decide(wanted)[1], reason)
         self.contactor.start(cause)
 
+    def test(self):
+        """Opens the contact for 5 s; as `begin`."""
+        return self.begin(causes.TEST, "test")
+
     def end_test(self):
         """Ends a test that a restart has cut short."""
         self.end(causes.TEST, "ended")

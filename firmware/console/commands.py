@@ -157,6 +157,12 @@ async def _commission(console, words):
     console.say("the meter is in service")
 
 
+async def _relay(console, words):
+    from firmware.console import contact
+
+    await contact.relay(console, words)
+
+
 # name: (lowest, highest) in thousandths of its unit
 _REFERENCES = {"voltage": (1000, 400000), "current": (100, 120000)}
 
@@ -223,6 +229,7 @@ COMMANDS = {
     "bill": (_bill, "", "today, the month so far, and what is to be expected"),
     "emergency": (_emergency, "", "takes the emergency credit that is offered"),
     "commission": (_commission, "", "puts a new meter into service"),
+    "relay": (_relay, " [test [CODE]]", "the contact; test: opens it for 5 s, asks before"),
     "raw": (_raw, "", "what the sensor reads, before and after calibration"),
     "unlock": (_unlock, " CODE", "allows calibration for 10 minutes"),
     "lock": (_lock, "", "ends that"),
