@@ -363,6 +363,11 @@ def tenant(run, rng):
     run.change_tenant(rng.choice(run.meters), rng.randint(0, 300_000))
 
 
+def cover(run, rng):
+    """Somebody opens the meter that cuts for it, and the utility switches it on again."""
+    run.open_cover(run.meters[0], rng.randint(MINUTE_MS, HOUR_MS))
+
+
 def backup(run, rng):
     run.back_up()
 
@@ -378,6 +383,7 @@ OPERATIONS = {
     "tariff order": (tariff, 30),
     "other order": (order, 120),
     "new tenant": (tenant, 15),
+    "cover opened": (cover, 15),
     "backup": (backup, 40),
     "load changed": (load, 60),
 }

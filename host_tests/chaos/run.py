@@ -57,8 +57,8 @@ PAUSES_MS = (
     40 * MINUTE_MS,
 )
 RULES = (
-    # One meter is cut when a utility cuts, one at any hour; one trips at much load.
-    {"grace_s": 7200},
+    # One meter is cut when a utility cuts, and for an open cover; one at any hour; one trips.
+    {"grace_s": 7200, "tamper_cut": 1},
     {"grace_s": 1800, "window_start_min": 0, "window_end_min": 1440, "window_days": 127},
     {
         "grace_s": 3600,
@@ -672,6 +672,12 @@ class Run:
             changed.add(meter)
         self._changed.add(meter)
         self.order(meter, kind, section)
+
+    def open_cover(self, meter, ms):
+        board = self.world.boards[meter]
+        if self._for_a_while(ms, lambda: board.set(cover=True), lambda: board.set(cover=False)):
+            again_ms = ms + MINUTE_MS
+            self.later(again_ms, lambda: self.order(meter, "relay", {"state": "connected"}))
 
     def change_tenant(self, meter, opening_mp):
         number = next(self._keys)
