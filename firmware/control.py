@@ -286,7 +286,7 @@ class Control:
     def _step_credit(self, utc_s):
         meter = self._meter
         while not meter.has_credit or self.rule.word != credit_rule.IN_CREDIT:
-            found = self.rule.next(meter.has_credit, meter.debt_mp, self._holds(utc_s))
+            found = self.rule.next(meter.has_credit, meter.debt_mp, self._credit_holds(utc_s))
             if found is None:
                 return
             action, value = found
@@ -300,6 +300,17 @@ class Control:
                     detail = self.earliest_cut_utc_s() or 0
                 meter.event(code, detail)
                 meter.warnings.sound(code)
+
+    def _credit_holds(self, utc_s):
+        """Everything that keeps a cut for want of credit from beginning now."""
+        holds = self._holds(utc_s)
+        if (
+            not self.silent
+            and self._meter.clock.up_s() < _LINK_UP_S
+            and self._silent_s(utc_s) >= self._meter.config.link_silence_h * _HOUR_S
+        ):
+            holds |= causes.STARTING  # the gateway gets its time to answer, which may be down
+        return holds
 
     def _holds(self, utc_s):
         """Everything that keeps some cause from beginning now."""
@@ -350,16 +361,20 @@ class Control:
             return self._heard_utc_s
         return utc_s - (self._meter.clock.up_s() - self._heard_up_s)
 
+    def _silent_s(self, utc_s):
+        """For how long the gateway has not answered, as far as that is known."""
+        up_s = self._meter.clock.up_s()
+        if self._heard_up_s is not None:
+            return up_s - self._heard_up_s
+        if utc_s is None or not self._heard_utc_s:
+            return up_s
+        return max(up_s, utc_s - self._heard_utc_s)
+
     def _listen(self, utc_s):
         """Tells when the gateway is silent for long, and when it is back."""
         meter = self._meter
         up_s = meter.clock.up_s()
-        if self._heard_up_s is not None:
-            silent_s = up_s - self._heard_up_s
-        elif utc_s is None or not self._heard_utc_s:
-            silent_s = up_s
-        else:
-            silent_s = max(up_s, utc_s - self._heard_utc_s)
+        silent_s = self._silent_s(utc_s)
         if self.silent:
             if self._heard_up_s is not None and silent_s < _LINK_UP_S:
                 away_s = 0 if utc_s is None else max(0, utc_s - self._heard_utc_s)
@@ -375,7 +390,7 @@ class Control:
         rule = self.rule
         if rule.word not in (credit_rule.GRACE, credit_rule.DUE):
             return ""
-        holds = rule.holding(self._meter.debt_mp, self._holds(self._meter.clock.utc_s()))
+        holds = rule.holding(self._meter.debt_mp, self._credit_holds(self._meter.clock.utc_s()))
         if rule.word == credit_rule.GRACE:
             holds &= ~_BY_TIME
         return causes.hold_word(holds)
@@ -388,7 +403,7 @@ class Control:
         earliest_s = self.rule.earliest_s(utc_s)
         if earliest_s is None:
             return None
-        holds = self.rule.holding(meter.debt_mp, self._holds(utc_s))
+        holds = self.rule.holding(meter.debt_mp, self._credit_holds(utc_s))
         if holds & _FOR_NOW:
             return None
         earliest_s = meter.payment.earliest_utc_s(earliest_s)

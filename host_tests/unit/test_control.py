@@ -102,6 +102,30 @@ def test_a_restart_is_no_silence(make):
     assert not bench.records("event", 1066)
 
 
+def test_a_start_behind_a_long_silence_waits_for_the_gateway_before_it_cuts(make):
+    bench = make()
+    bench.run(12 * HOUR_S, step_s=30)
+    bench.gateway_answers = False
+    bench.run(13 * HOUR_S, step_s=30)
+    bench.restart(off_s=33 * HOUR_S)  # Wednesday, 10:00
+    bench.run(890, step_s=10)
+    assert (hold(bench), bench.contact.closed) == ("start", 1)
+    bench.run(60, step_s=10)
+    assert (hold(bench), bench.contact.closed) == ("server_down", 1)
+    bench.restart(off_s=60)
+    bench.gateway_answers = True
+    bench.run(120, step_s=10)
+    assert len(bench.records("event", 1065)) == 1
+
+
+def test_a_start_behind_a_long_silence_cuts_when_the_gateway_answers(make):
+    bench = make()
+    bench.run(25 * HOUR_S, step_s=30)
+    bench.restart(off_s=33 * HOUR_S)
+    bench.run(120, step_s=10)
+    assert bench.contact.closed == 0
+
+
 def test_warn_only_tells_once_what_it_would_have_done(make):
     bench = make(rules={"cut_mode": 0})
     bench.run(4 * DAY_S, step_s=60)
