@@ -12,7 +12,7 @@ host_tests/unit/test_meter.py, host_tests/property/test_meter_machine.py.
 
 from firmware import VERSION, outlook
 from firmware.billing import Billing
-from firmware.console import lines, text
+from firmware.console import text
 from firmware.control import Control
 from firmware.core import events, seldom
 from firmware.core.drift import STEP_MS
@@ -282,9 +282,12 @@ class Meter:
 
     def _log_record(self, record):
         try:
+            from firmware.console import lines
+
             line = lines.record_line(record, self.config.utc_offset_s)
         except MemoryError:  # the record is on flash; only its words are not
             line = "record"
+        seldom.drop("firmware.console.lines")
         self.log(line)
 
     def log(self, line):

@@ -107,7 +107,7 @@ def test_the_longest_tariffs_come_one_after_another(story):
         document = {**largest_tariff(), "version": version}
         codec.check_document(document)
         order(story, version, kind="tariff", document=document)
-        story.passes(2 * MINUTE_MS)  # it has settled
+        story.passes(3 * MINUTE_MS)  # it has settled
     assert any("tariff test version 6" in line for line in story.board.lines())
     assert_room(story, LONG_FREE_MIN_BYTES, LONG_PIECE_MIN_BYTES)
     assert_no_fault(story)
