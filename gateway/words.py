@@ -56,7 +56,7 @@ HOLDS = {
     "closed": "account closed",
     "credit_mode": "postpaid",
     "start": "just started",
-    "order": "an order is not decided yet",
+    "order": "no order can be decided, the flash refuses writes",
     "sensor_fault": "fault of the sensor",
     "time_unknown": "the time is unknown",
     "server_down": "no answer from the gateway",
