@@ -13,6 +13,7 @@ from firmware.credit import life
 from firmware.credit import tariff as tariffs
 from firmware.credit.usage import Usage
 from firmware.link import codec
+from firmware.relay import calendar
 from firmware.relay.arbitration import ORDER
 
 # Members of a resync, as config.rows reads them: name, 1 if it is needed, lowest, highest.
@@ -124,6 +125,17 @@ def _settings(meter, order):
     if refusal:
         return refusal, False
     meter.orders.append("settings", order, document=document)
+    return "accepted", True
+
+
+def _calendar(meter, order):
+    document = order.get("document", {})
+    if document is not None:  # null: back to the settings
+        calendar.check(document)
+    refusal = _refusal(meter, order)
+    if refusal:
+        return refusal, False
+    meter.orders.append("calendar", order, document=document or {})
     return "accepted", True
 
 
@@ -360,6 +372,7 @@ _KINDS = {
     "clock": _clock,
     "resync": _resync,
     "resend": _resend,
+    "calendar": _calendar,
 }
 # What an account that is closed does not take; its corrections are entries as ever.
 _OF_AN_OPEN_ACCOUNT = ("recharge", "arrears", "emergency", "mode")

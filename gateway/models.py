@@ -166,7 +166,9 @@ class NewMeter(Strict):
         default_factory=dict,
         description="Any of " + ", ".join(meters.RULES),
     )
-
+    calendar: dict[str, Any] | None = Field(
+        None, description="Calendar document, docs/SPEC.md section 2.9; left out: by the rules"
+    )
     replace: bool = Field(
         False,
         description="Register anew, with new secrets, a meter of which nothing was ever heard",
@@ -186,6 +188,7 @@ class NewMeter(Strict):
             settings={name: value for name, value in given.items() if value is not None},
             rules=self.rules,
             metering=self.metering,
+            calendar=self.calendar,
         )
 
 
@@ -304,6 +307,14 @@ class ClockOrder(Strict):
     utc_s: ClockTime | None = None
 
 
+class CalendarOrder(Strict):
+    """When a supply may be cut for want of credit; null: by the settings again."""
+
+    kind: Literal["calendar"]
+    document: dict[str, Any] | None = Field(description="docs/SPEC.md section 2.9, or null")
+    expires_utc_s: UtcSeconds | None = None
+
+
 class ResendOrder(Strict):
     """Have a meter send the records of a store above `seq` again."""
 
@@ -376,6 +387,7 @@ NewOrder: TypeAlias = (
     | LinkOrder
     | ClockOrder
     | ResendOrder
+    | CalendarOrder
 )
 KINDS = _kinds(NewOrder)
 

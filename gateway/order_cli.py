@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway import tariff_files, words
+from gateway import calendar_files, tariff_files, words
 from gateway.client_cli import DEFAULT_URL, Client, GatewayUrl, Key, Meter, TokenFile, moment
 from gateway.errors import GatewayError
 from gateway.run_cli import fail
@@ -95,6 +95,29 @@ def tariff(
     except GatewayError as error:
         raise fail(error) from error
     _send(gateway, token_file, meter, {"kind": "tariff", "document": document}, wait, key)
+
+
+@order.command("calendar")
+def calendar(
+    meter: Meter,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|NAME|null",
+            help="File, name of a ready-made calendar, or null: by the settings again.",
+        ),
+    ],
+    wait: Wait = False,
+    key: Key = "",
+    gateway: GatewayUrl = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
+    """Say when a meter may cut for want of credit."""
+    try:
+        document = None if source == "null" else calendar_files.read(source)
+    except GatewayError as error:
+        raise fail(error) from error
+    _send(gateway, token_file, meter, {"kind": "calendar", "document": document}, wait, key)
 
 
 @order.command("arrears")

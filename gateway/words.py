@@ -141,6 +141,7 @@ ORDERS = {
     "clock": "allow a large clock step",
     "resync": "resync of the ledger",
     "resend": "send records again",
+    "calendar": "calendar of the allowed hours",
 }
 
 
@@ -354,6 +355,9 @@ def order(view: dict[str, Any]) -> str:
     if kind == "settings":
         changes = sorted(members["document"].items())
         return "settings: " + ", ".join(f"{name} {value}" for name, value in changes)
+    if kind == "calendar":
+        document = members["document"]
+        return f"calendar {document['id']}" if document else "calendar by the settings"
     if kind == "arrears":
         return f"arrears of {rupees(members['amount_mp'])} rupees, {_recovery(members)}"
     if kind == "account":

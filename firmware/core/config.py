@@ -185,7 +185,7 @@ class Config:
     """The checked configuration as attributes, units in their names."""
 
     def __init__(self, values):
-        """Raises ConfigError. `meter` and `tariff` are checked by who knows their form."""
+        """Raises ConfigError. Who knows their form checks `meter`, `tariff` and `calendar`."""
         if not isinstance(values, dict):
             raise ConfigError("config", "must be an object")
         integer(values, "v", 0, _VERSION, _VERSION)
@@ -209,6 +209,7 @@ class Config:
         check_rising({}, self)
         check_block_min(self.block_min)
         self.tariff = section(values, "tariff")
+        self.calendar = section(values, "calendar") if "calendar" in values else None
 
     def creep_ua(self):
         """The current below which nothing registers, in uA."""
