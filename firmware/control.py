@@ -16,8 +16,9 @@ from firmware.core.records import LEDGER_LOST
 from firmware.core.shim import const
 from firmware.relay import arbitration as causes
 from firmware.relay import credit_rule
-from firmware.relay.calendar import Calendar
+from firmware.relay.calendar import Calendar, check
 from firmware.relay.contactor import Contactor
+from firmware.relay.limiter import CURRENT, POWER, RECLOSE, TRIP, Limiter
 from firmware.storage.errors import StorageError
 
 _STARTING_S = const(60)
@@ -54,6 +55,11 @@ class Control:
         self.rule = credit_rule.CreditRule(meter.config)
         self.calendar = Calendar(meter.config)
         self.contactor = Contactor(driver, meter.config, meter.clock, meter.note, random_s)
+        if meter.config.calendar:
+            self.calendar.take(check(meter.config.calendar))
+            meter.config.calendar = None  # a long one takes some kB of heap
+        self._power = Limiter(meter.config, POWER)
+        self._current = Limiter(meter.config, CURRENT)
         self.standing = 0
         self.commissioned = False
         self.silent = False  # the gateway, as was told
@@ -78,15 +84,22 @@ class Control:
             self.commissioned,
             self._tampered,
             self.contactor.state(),
+            self.calendar.state(),
+            self._power.state(),
+            self._current.state(),
         ]
 
     def restore(self, state):
         """Takes what `state` gave, out of a snapshot; older ones have members of their own."""
         if "control" in state:
             self.standing, rule, self._warned_utc_s, self._heard_utc_s = state["control"][:4]
-            self.silent, self.commissioned, self._tampered, contactor = state["control"][4:]
+            self.silent, self.commissioned, self._tampered, contactor = state["control"][4:8]
             self.rule.restore(rule)
             self.contactor.restore(contactor)
+            calendar, power, current = state["control"][8:]
+            self.calendar.restore(calendar)
+            self._power.restore(power)
+            self._current.restore(current)
             return
         word = state["credit_state"]
         self.rule.restore([word, state["grace_left_s"]])
@@ -116,6 +129,8 @@ class Control:
         elif kind == "credit":
             if record["kind"] == "recharge":
                 self.rule.apply_recharge(record["amount_mp"])
+        elif kind == "calendar":
+            self.calendar.take(record["document"])
         elif kind == "boot":
             self._without_power(record, record["off_s"])
         elif kind == "account" or (kind == "mode" and record["mode"] == "credit"):
@@ -124,6 +139,8 @@ class Control:
     def _apply_control(self, record, standing):
         begun = standing & ~self.standing
         self.standing = standing
+        self._power.apply(standing & causes.LIMITER)
+        self._current.apply(standing & causes.OVER_CURRENT)
         self._closed_early = False
         reason = record["reason"]
         self.contactor.want(causes.decide(standing)[1], reason)
@@ -148,6 +165,9 @@ class Control:
             self._tampered = False
         elif (code == events.COVER_OPEN and tampers & 1) or (code == events.MAGNET and tampers & 2):
             self._tampered = not self.standing & causes.TAMPER
+        elif code == events.LIMITER_LOCKED:
+            limiter = self._power if record["detail"] == causes.LIMITER else self._current
+            limiter.apply(True, True)
         elif code == events.LINK_SILENT:
             self.silent = True
             self._heard_utc_s = record["detail"]
@@ -266,6 +286,27 @@ class Control:
 
     def _grace_runs(self):
         return self.rule.word in (credit_rule.GRACE, credit_rule.DUE) and not self.standing
+
+    def limit(self, dt_ms):
+        """Trips, recloses or locks out what load and current ask for. Raises StorageError."""
+        energy = self._meter.energy
+        load_w = energy.power_mw // 1000
+        current_ma = energy.current_ua // 1000
+        if self._meter.sensor_fails():
+            load_w = current_ma = 0  # the last values are none to trip by
+        elif energy.reversed and self._meter.config.export_counts:
+            load_w = 0  # what is exported is no load
+        self._limit(self._power, load_w, dt_ms, causes.LIMITER, "limiter")
+        self._limit(self._current, current_ma, dt_ms, causes.OVER_CURRENT, "over_current")
+
+    def _limit(self, limiter, value, dt_ms, cause, reason):
+        asked = limiter.judge(value, dt_ms, True)
+        if asked == TRIP:
+            self.begin(cause, reason)  # or it is asked again with the next second
+        elif asked == RECLOSE:
+            self.end(cause, "ended")
+        elif asked:
+            self._meter.event(events.LIMITER_LOCKED, cause)
 
     def step(self, utc_s):
         """Begins and ends what is due. Raises StorageError."""

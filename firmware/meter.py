@@ -580,6 +580,7 @@ class Meter:
             self.billing.close(utc_s)
         self.control.run(utc_s, dt_ms)
         self.attempt(self.control.step, utc_s)
+        self.attempt(self.control.limit, dt_ms)
         tamper.poll(self._watches, self._magnet, self._cover, dt_ms)
         self._tell()
         self.control.contactor.step(None if self._sensor_failed_ms else self.energy.current_ua)

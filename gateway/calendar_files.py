@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from firmware.relay.calendar import CalendarError, check
+from firmware.core.config import ConfigError
+from firmware.relay.calendar import check
 from gateway import documents
 from gateway.errors import FieldError
 
@@ -30,6 +31,6 @@ def check_calendar(document: Any, field: str) -> None:
     """Raises FieldError if the meter would refuse the calendar; `field` is its place."""
     try:
         check(document)
-    except CalendarError as error:
+    except ConfigError as error:
         place = field if error.field == "calendar" else f"{field}.{error.field}"
         raise FieldError(place, error.why) from error

@@ -12,8 +12,7 @@ host_tests/property/test_calendar_model.py.
 """
 
 from firmware.core import seldom
-from firmware.core.civil import DAY_S, civil_from_days, days_from_civil
-from firmware.core.config import ConfigError
+from firmware.core.civil import DAY_S, civil_from_days
 from firmware.core.shim import const
 
 _SATURDAY = const(5)  # weekdays are counted from Monday, 0; bit 0 of `days` is Monday
@@ -21,12 +20,8 @@ DAY_MIN = const(1440)
 _AHEAD_DAYS = const(400)
 
 
-class CalendarError(ConfigError):
-    """A calendar that is refused: `field` is the member at fault, `why` what is allowed."""
-
-
 def check(document):
-    """Returns a document if all is right; CalendarError otherwise."""
+    """Returns a document if all is right; else ConfigError names the member and what is allowed."""
     from firmware.relay import calendar_document
 
     try:
@@ -71,27 +66,25 @@ class Calendar:
 
     def take(self, document):
         """Takes a checked document; None or an empty one: back to the settings."""
-        document = document or {}
-        self.id = document.get("id", "")
-        # Flat, as small integers: as a dict with its texts the largest takes 4 kB of heap.
-        self._windows = _flat(document.get("windows", ()))
-        self._happy = _flat(document.get("happy", ()))
-        self._holidays = tuple([_day_of(text) for text in document.get("holidays", ())])
-        self._second_saturdays = document.get("second_saturdays", 0)
+        if not document:
+            self.restore(["", [], [], [], 0])
+            return
+        from firmware.relay import calendar_document
 
-    @property
-    def document(self):
-        """The document that was taken, None while the settings count."""
-        if not self._windows:
-            return None
-        return {
-            "v": 1,
-            "id": self.id,
-            "windows": _rows(self._windows),
-            "happy": _rows(self._happy),
-            "holidays": ["%04d-%02d-%02d" % civil_from_days(day) for day in self._holidays],
-            "second_saturdays": self._second_saturdays,
-        }
+        try:
+            self.restore(calendar_document.flat(document))
+        finally:
+            seldom.drop("firmware.relay.calendar_document")
+
+    def state(self):
+        """The state as a list for a snapshot; `restore` takes it back."""
+        return [self.id, self._windows, self._happy, self._holidays, self._second_saturdays]
+
+    def restore(self, state):
+        """Takes what `state` gave."""
+        # Small integers in flat lists: as a dict with its texts the largest takes 4 kB of heap.
+        self.id, self._windows, self._happy, self._holidays = state[:4]  # "": by the settings
+        self._second_saturdays = state[4]
 
     def is_open(self, utc_s):
         """True while a cut is allowed. `utc_s` None (unknown): never."""
@@ -130,10 +123,11 @@ class Calendar:
         """(day, minute) of the first local time from a minute (0 to 1440) of a day since 1970 on
         at which a window opens, in so many days; None if there is none."""
         # Nothing opens but where a window begins or happy hours end.
-        spans, happy = self._spans(), self._happy
-        minutes = {spans[i] for i in range(1, len(spans), 3)}
-        minutes.update([happy[i] for i in range(2, len(happy), 3)])
-        minutes = sorted(minutes)
+        minutes = []
+        for spans, place in ((self._spans(), 1), (self._happy, 2)):
+            for i in range(place, len(spans), 3):
+                minutes.append(spans[i])
+        minutes.sort()
         for ahead in range(days):
             if not self.is_barred(day + ahead):
                 for opening in minutes:
@@ -149,15 +143,3 @@ class Calendar:
             config.window_start_min,
             config.window_end_min,
         )
-
-
-def _flat(rows):
-    return tuple([number for row in rows for number in row])
-
-
-def _rows(flat):
-    return [list(flat[i : i + 3]) for i in range(0, len(flat), 3)]
-
-
-def _day_of(text):
-    return days_from_civil(int(text[:4]), int(text[5:7]), int(text[8:]))

@@ -1,11 +1,12 @@
-"""Calendar documents, checked. Loaded for as long as one is read: see core/seldom.py.
+"""Calendar documents, checked and taken apart. Loaded while one is read: see core/seldom.py.
 
 Tests: host_tests/unit/test_calendar.py.
 """
 
 from firmware.core.civil import civil_from_days, days_from_civil
+from firmware.core.config import ConfigError
 from firmware.core.shim import const
-from firmware.relay.calendar import DAY_MIN, Calendar, CalendarError
+from firmware.relay.calendar import DAY_MIN, Calendar
 
 SPANS_MAX = const(8)
 HOLIDAYS_MAX = const(40)
@@ -18,10 +19,10 @@ _MEMBERS = ("v", "id", "windows", "happy", "holidays", "second_saturdays")
 def check(document):
     """As `calendar.check`."""
     if not isinstance(document, dict):
-        raise CalendarError("calendar", "must be an object")
+        raise ConfigError("calendar", "must be an object")
     for name in document:
         if name not in _MEMBERS:
-            raise CalendarError(name, "is no member of a calendar: " + ", ".join(_MEMBERS))
+            raise ConfigError(name, "is no member of a calendar: " + ", ".join(_MEMBERS))
     _integer(document.get("v"), "v", 1, 1)
     name = document.get("id")
     if (
@@ -29,7 +30,7 @@ def check(document):
         or not 1 <= len(name) <= ID_MAX
         or not all("!" <= c <= "~" for c in name)
     ):
-        raise CalendarError(
+        raise ConfigError(
             "id", "must be 1 to %d printable ASCII characters without spaces" % ID_MAX
         )
     _spans(document, "windows", 1)
@@ -39,20 +40,20 @@ def check(document):
     calendar = Calendar(None)
     calendar.take(dict(document, holidays=[]))
     if calendar.first_open(_MONDAY, 0, 7) is None:
-        raise CalendarError("happy", "must leave a part of the windows in each week")
+        raise ConfigError("happy", "must leave a part of the windows in each week")
     return document
 
 
 def _list(document, field, least, most):
     value = document.get(field, [])
     if not isinstance(value, list) or not least <= len(value) <= most:
-        raise CalendarError(field, "must be a list of %d to %d" % (least, most))
+        raise ConfigError(field, "must be a list of %d to %d" % (least, most))
     return value
 
 
 def _integer(value, field, low, high):
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise CalendarError(field, "must be an integer from %d to %d" % (low, high))
+        raise ConfigError(field, "must be an integer from %d to %d" % (low, high))
 
 
 def _spans(document, field, least):
@@ -60,13 +61,13 @@ def _spans(document, field, least):
     for i, span in enumerate(_list(document, field, least, SPANS_MAX)):
         at = "%s[%d]" % (field, i)
         if not isinstance(span, list) or len(span) != 3:
-            raise CalendarError(at, "must be [days, start_min, end_min]")
+            raise ConfigError(at, "must be [days, start_min, end_min]")
         days, start_min, end_min = span
         _integer(days, at + ".days", 1, _ALL_DAYS)
         _integer(start_min, at + ".start_min", 0, DAY_MIN - 1)
         _integer(end_min, at + ".end_min", 1, DAY_MIN)
         if start_min == end_min or (start_min > end_min and not over_midnight):
-            raise CalendarError(
+            raise ConfigError(
                 at + ".end_min",
                 "must not be start_min" if over_midnight else "must be above start_min",
             )
@@ -77,9 +78,9 @@ def _holidays(document):
     for i, text in enumerate(_list(document, "holidays", 0, HOLIDAYS_MAX)):
         at = "holidays[%d]" % i
         if not _is_date(text):
-            raise CalendarError(at, "must be a date like 2026-01-26, of 2024 to 2099")
+            raise ConfigError(at, "must be a date like 2026-01-26, of 2024 to 2099")
         if text <= last:
-            raise CalendarError(at, "must be after the one before")
+            raise ConfigError(at, "must be after the one before")
         last = text
 
 
@@ -96,3 +97,18 @@ def _is_date(text):
         and 1 <= date[2] <= 31
         and civil_from_days(days_from_civil(*date)) == date
     )
+
+
+def flat(document):
+    """A checked document as `Calendar.restore` takes it."""
+    return [
+        document["id"],
+        [number for span in document["windows"] for number in span],
+        [number for span in document.get("happy", ()) for number in span],
+        [_day_of(text) for text in document.get("holidays", ())],
+        document.get("second_saturdays", 0),
+    ]
+
+
+def _day_of(text):
+    return days_from_civil(int(text[:4]), int(text[5:7]), int(text[8:]))

@@ -32,30 +32,19 @@ class Limiter:
     def __init__(self, config, which):
         self._config = config
         self._which = which
-        self.stands = 0  # 1: tripped
-        self._locked = 0
-        self._trips_s = []  # of each trip that counts: supplied seconds, as `_now_s`
-        self._now_s = 0
         self._now_ms = 0  # of the second that runs
-        self._lasts_ms = 0  # above the limit; while tripped: since then
+        self.restore([0, 0, 0])
 
     def state(self):
         """The state as a list for a snapshot; `restore` takes it back."""
-        return [self.stands, self._locked] + [self._now_s - trip_s for trip_s in self._trips_s]
+        return [self.stands, self._locked, self._now_s] + self._trips_s
 
     def restore(self, state):
         """Takes what `state` gave."""
-        self.stands, self._locked = state[:2]
-        self._now_s = max(state[2:]) if state[2:] else 0
-        self._trips_s = [self._now_s - age_s for age_s in state[2:]]
-        self._lasts_ms = 0
-
-    def limit(self):
-        """The limit in W or mA, 0 for none."""
-        config = self._config
-        if self._which == CURRENT:
-            return config.trip_current_ma
-        return (config.limit_w or config.sanctioned_load_w) if config.limit_mode == 2 else 0
+        self.stands, self._locked = state[:2]  # 1: tripped; 1: locked out
+        self._now_s = state[2]  # supplied seconds, ever
+        self._trips_s = state[3:]  # of each trip that counts, rising
+        self._lasts_ms = 0  # above the limit; while tripped: since then
 
     def judge(self, value, dt_ms, may_trip):
         """What is to be done now: TRIP, RECLOSE, LOCK or None; call it once a second.
@@ -67,25 +56,34 @@ class Limiter:
         now_ms = self._now_ms + dt_ms
         self._now_s += now_ms // 1000
         self._now_ms = now_ms % 1000
-        limit = self.limit()
+        if self._which == CURRENT:
+            limit = config.trip_current_ma
+        elif config.limit_mode == 2:
+            limit = config.limit_w or config.sanctioned_load_w
+        else:
+            limit = 0
         if not self.stands:
             if not limit or value <= limit:
                 self._lasts_ms = 0
                 return None
-            over_s = config.trip_over_s if self._which == CURRENT else config.limit_over_s
-            return TRIP if self._lasts(dt_ms, over_s) and may_trip else None
-        if not limit:
+            wait_s = config.trip_over_s if self._which == CURRENT else config.limit_over_s
+        elif not limit:
             return RECLOSE
-        if not self._locked and self._counted() >= config.limit_attempts:
-            return LOCK
-        delay_s = config.limit_lockout_s if self._locked else config.limit_reclose_s
-        return RECLOSE if self._lasts(dt_ms, delay_s) else None
-
-    def _lasts(self, dt_ms, long_s):
-        """True if it has lasted for `long_s`, now that another `dt_ms` have passed."""
-        if self._lasts_ms < long_s * 1000:
+        elif self._locked:
+            wait_s = config.limit_lockout_s
+        else:
+            while self._trips_s and self._trips_s[0] < self._now_s - config.limit_within_s:
+                self._trips_s.pop(0)
+            if len(self._trips_s) >= config.limit_attempts:
+                return LOCK
+            wait_s = config.limit_reclose_s
+        if self._lasts_ms < wait_s * 1000:
             self._lasts_ms += dt_ms
-        return self._lasts_ms >= long_s * 1000
+        if self._lasts_ms < wait_s * 1000:
+            return None
+        if self.stands:
+            return RECLOSE
+        return TRIP if may_trip else None
 
     def apply(self, stands, locked=False):
         """What a record means, live as at recovery: after a control record whether the cause
@@ -103,9 +101,3 @@ class Limiter:
         else:
             return
         self._lasts_ms = 0
-
-    def _counted(self):
-        """How many trips still count; forgets the others."""
-        first_s = self._now_s - self._config.limit_within_s
-        self._trips_s = [trip_s for trip_s in self._trips_s if trip_s >= first_s]
-        return len(self._trips_s)

@@ -294,6 +294,7 @@ ORDERS = (
     "resend",
     "key",
     "link",
+    "calendar",
 )
 
 
@@ -339,6 +340,11 @@ def order(run, rng):
         members = {"limit_mp": rng.choice((0, rng.randint(1, 2_000_000)))}
     elif kind == "settings":
         members = {"document": {"low_credit_mp": rng.randint(0, 3_000_000)}}
+    elif kind == "calendar":
+        start_min = rng.randint(0, 1200)
+        windows = [[rng.randint(1, 127), start_min, start_min + rng.randint(1, 240)]]
+        document = {"v": 1, "id": f"chaos-{start_min}", "windows": windows}
+        members = {"document": rng.choice((document, None))}
     elif kind == "relay":
         run.disconnect(meter, rng.randint(MINUTE_MS, HOUR_MS))
         return

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from firmware.relay.calendar import Calendar, CalendarError, check
+from firmware.core.config import ConfigError
+from firmware.relay.calendar import Calendar, check
 from host_tests.fakes.relay import allowed
 
 START = datetime.date(2026, 6, 8)
@@ -39,11 +40,10 @@ def test_is_open_and_the_next_opening_are_those_of_the_model(spans, happy, holid
     }
     try:
         check(document)
-    except CalendarError:
+    except ConfigError:
         assume(False)
     calendar = Calendar(SimpleNamespace(utc_offset_s=IST_S))
     calendar.take(document)
-    assert calendar.document == document
     now = datetime.datetime.combine(START, datetime.time()) + datetime.timedelta(seconds=s)
 
     def utc_s(moment):

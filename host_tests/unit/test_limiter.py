@@ -104,7 +104,7 @@ def test_until_it_is_applied_it_is_asked_again():
     assert [limiter.judge(HIGH, 1000, True) for _ in range(3)] == [TRIP] * 3
     limiter.apply(True)
     limiter.apply(True)  # as with a control record of another cause
-    assert len(limiter.state()) == 3
+    assert len(limiter.state()) == 4
     assert [limiter.judge(0, 1000, True) for _ in range(11)] == [None] * 9 + [RECLOSE] * 2
 
 
@@ -151,14 +151,17 @@ def test_a_restart_keeps_the_trips_and_begins_a_delay_anew():
     assert story.limiter.stands == 1
     story.feed(1, 0)
     assert story.told[-1][1] == RECLOSE
-    assert story.limiter.state() == [0, 0]
+    assert story.limiter.state()[3:] == []
 
 
 def test_a_trip_counts_by_supplied_time_over_a_restart():
-    story = Story(limit_within_s=600)
+    story = Story(limit_within_s=600, limit_attempts=2)
     story.feed(120, HIGH).feed(120, 0)
-    age_s = story.limiter.state()[2]
     story.restart()
-    assert story.limiter.state() == [0, 0, age_s]
-    story.feed(70, LOW)
-    assert story.limiter.state() == [0, 0, age_s + 70]
+    story.feed(350, LOW).feed(120, HIGH).feed(1, 0)
+    assert story.told[-1] == (711, LOCK)
+    story = Story(limit_within_s=600, limit_attempts=2)
+    story.feed(120, HIGH).feed(120, 0)
+    story.restart()
+    story.feed(370, LOW).feed(120, HIGH).feed(1, 0)
+    assert story.told[-1] == (730, TRIP)

@@ -98,12 +98,17 @@ def old_or_new(session, before):
     check(wh >= quarter, "lost more than 15 minutes", wh, quarter)
     check(meter.live()["import_wh"] >= wh, "live register", meter.live()["import_wh"])
     expected = [0] * len(CALIBRATED), [0] * len(CALIBRATED)  # (those before, those in force)
+    calendar = {}
     for record in session.truth.records:
         if record["type"] == "calibration":
             expected = expected[1], [record[name] for name in CALIBRATED]
+        elif record["type"] == "calendar":
+            calendar = record["document"]
     calibration = meter.calibration
     check(calibration.before == expected[0], "calibration before", calibration.before)
     check(calibration.values == expected[1], "calibration", calibration.values)
+    found = meter.control.calendar
+    check(found.id == calendar.get("id", ""), "calendar", found.state())
     if before.grace_s is not None and before.begun is None:
         grace_s = meter.live()["grace_s"]
         low, high = before.grace_s - 2 * _STEP_S, before.grace_s + BOOT_BOUND_S + 2 * _STEP_S
