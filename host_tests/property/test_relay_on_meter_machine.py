@@ -17,6 +17,7 @@ from host_tests.relay.household import DAY_S, PRICE_MP_PER_WH, RUPEE_MP, SWITCH_
 
 BEGIN_UTC_S = 1769884200  # 2026-02-01 00:00 in India, a Sunday
 MINUTE_S = 60
+LIMIT_W = 1000
 NO_DOCUMENT = {"windows": [[63, 600, 780]], "happy": [], "holidays": [], "second_saturdays": 0}
 DOCUMENT = {
     "v": 1,
@@ -34,6 +35,7 @@ class RelayOnMeterMachine(BenchMachine):
     @initialize(
         hour=st.integers(0, 23),
         opening=st.integers(-320, 10),
+        limit_mode=st.sampled_from([2, 0]),
         changes=st.fixed_dictionaries(
             {
                 "grace_s": st.sampled_from([0, HOUR_S, 6 * HOUR_S, DAY_S]),
@@ -48,13 +50,15 @@ class RelayOnMeterMachine(BenchMachine):
             }
         ),
     )
-    def begin(self, hour, opening, changes):
+    def begin(self, hour, opening, limit_mode, changes):
         rules = {"window_start_min": 600, "window_end_min": 780, **changes}
         self.make_bench(
             BEGIN_UTC_S + hour * HOUR_S,
             opening_balance_mp=opening * RUPEE_MP,
             sample_period_ms=MINUTE_S * 1000,
             rules=rules,
+            limit_mode=limit_mode,
+            limit_w=LIMIT_W,
         )
         self.credits_mp = opening * RUPEE_MP
         self.counter = 0
@@ -63,6 +67,7 @@ class RelayOnMeterMachine(BenchMachine):
         self.boot_s = self.heard_s = self.now_s
         self.no_cut_before_s = 0
         self.document = NO_DOCUMENT
+        self.over_s = self.tripped_s = 0  # above the limit without a break, when it tripped
         self.last_seq = 0
         self.judge = Judge(self)
         self.read()
@@ -109,7 +114,7 @@ class RelayOnMeterMachine(BenchMachine):
         return self.now_s - self.heard_s >= self.config.link_silence_h * HOUR_S
 
     def causes(self):
-        return a.ORDER if self.ordered else 0
+        return (a.ORDER if self.ordered else 0) | self.standing & a.LIMITER
 
     # --- what happens to it ----------------------------------------------------------------------
 
@@ -123,8 +128,13 @@ class RelayOnMeterMachine(BenchMachine):
             if record["type"] == "event":
                 self.judge.event(record["code"], record["detail"])
             elif record["type"] == "control":
-                assert record["standing"] & ~a.CREDIT == self.causes()
-                if record["reason"] == "credit":
+                assert record["standing"] & a.ORDER == self.causes() & a.ORDER
+                if record["reason"] == "limiter":
+                    assert self.over_s >= self.config.limit_over_s and self.config.limit_mode == 2
+                    self.tripped_s = self.now_s
+                elif record["reason"] == "ended":
+                    assert self.now_s - self.tripped_s >= self.config.limit_reclose_s
+                elif record["reason"] == "credit":
                     self.judge.cut(0)
                 elif record["reason"] in ("recharge", "partial", "mode"):
                     self.judge.restored(record["reason"])
@@ -135,6 +145,7 @@ class RelayOnMeterMachine(BenchMachine):
         self.bench.run(seconds, power_w, step_s=seconds)
         if self.bench.gateway_answers:
             self.heard_s = self.now_s
+        self.over_s = self.over_s + seconds if supplied and power_w > LIMIT_W else 0
         self.judge.passed(seconds, supplied)
         self.read()
 
@@ -147,11 +158,11 @@ class RelayOnMeterMachine(BenchMachine):
         answer = self.bench.order(f"{kind}-{self.counter}", self.counter, kind, **members)
         return answer["result"]
 
-    @stateful.rule(hours=st.integers(1, 26), power_w=st.sampled_from([0, 60, 900, 4000]))
+    @stateful.rule(hours=st.sampled_from([26, 9, 3]), power_w=st.sampled_from([900, 60, 4000]))
     def consume(self, hours, power_w):
         self.pass_minutes(hours * 60, power_w)
 
-    @stateful.rule(minutes=st.integers(1, 90), power_w=st.sampled_from([60, 4000]))
+    @stateful.rule(minutes=st.integers(3, 90), power_w=st.sampled_from([4000, 60]))
     def consume_a_while(self, minutes, power_w):
         self.pass_minutes(minutes, power_w)
 
@@ -212,11 +223,18 @@ class RelayOnMeterMachine(BenchMachine):
         assert self.order("settings", document={name: value}) == "accepted"
         self.read()
 
+    @stateful.rule(with_holidays=st.booleans())
+    def calendar(self, with_holidays):
+        self.document = DOCUMENT if with_holidays else NO_DOCUMENT
+        document = DOCUMENT if with_holidays else None
+        assert self.order("calendar", document=document) == "accepted"
+        self.read()
+
     @stateful.rule(answers=st.booleans())
     def gateway(self, answers):
         self.bench.gateway_answers = answers
 
-    @stateful.rule(seconds=st.sampled_from([10, 200]))
+    @stateful.rule(seconds=st.sampled_from([10, 130]))
     def the_sensor_fails(self, seconds):
         for _ in range(seconds):
             self.faulty = True
