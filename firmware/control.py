@@ -203,6 +203,9 @@ class Control:
             self._closed_early = True
         self.contactor.want(causes.decide(wanted)[1], reason)
         self.contactor.start(cause)
+        if self.contactor.held_up_ms:
+            delay_ms = self.contactor.held_up_ms - self._meter.clock.up_ms()
+            self._meter.log("behind the power failure closes in %d s" % (delay_ms // 1000))
 
     def test(self):
         """Opens the contact for 5 s; as `begin`."""
@@ -282,7 +285,7 @@ class Control:
             self._heard_utc_s = self._heard_utc_s or utc_s
         elif self._grace_runs() and not self._undated_told:
             self._undated_told = self._meter.note(events.TIME_UNKNOWN, 0)
-        self.rule.run(utc_s, dt_ms, not self.standing)
+        self.rule.run(utc_s, dt_ms, not self.standing and self.contactor.seen)
 
     def _grace_runs(self):
         return self.rule.word in (credit_rule.GRACE, credit_rule.DUE) and not self.standing

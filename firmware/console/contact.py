@@ -21,8 +21,9 @@ async def relay(console, words):
         console.say("relay=%s operations=%d" % (control.words(), contactor.operations))
         if contactor.failed:
             console.say("the contact does not follow, event %d" % contactor.failed)
-        if contactor.delay_s():
-            console.say("closes in %d s, behind the power failure" % contactor.delay_s())
+        delay_ms = contactor.held_up_ms - console.meter.clock.up_ms()
+        if delay_ms > 0:
+            console.say("closes in %d s, behind the power failure" % (delay_ms // 1000 + 1))
     elif words == ["test"]:
         up_ms = console.meter.clock.up_ms()
         console.test_code = "%04d" % (up_ms % 9973)

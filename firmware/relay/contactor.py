@@ -29,7 +29,8 @@ class Contactor:
     that draws 0 to it, None: closings are not spread.
 
     `seen` is where the contact last was, 1 closed, 0 open; `operations` how often it has moved;
-    `failed` the event of a failure that stands, 0: none.
+    `failed` the event of a failure that stands, 0: none; `held_up_ms` the uptime before which a
+    start does not close it.
     """
 
     def __init__(self, driver, config, clock, note, random_s=None):
@@ -50,7 +51,7 @@ class Contactor:
         self._tries = 0  # since it last was where it shall be
         self._operated = False  # in this boot
         self._moved_up_ms = 0  # when it was last operated, or the boot began
-        self._held_up_ms = 0  # no closing before
+        self.held_up_ms = 0
         self._restores = False  # the boot found it elsewhere than it shall be
         self._looks = False  # from the second look of the boot
 
@@ -81,11 +82,11 @@ class Contactor:
             self._wanted = contact
             self._reason = REASONS.index(reason)
             self._tries = 0
-            self._held_up_ms = 0
+            self.held_up_ms = 0
             self._restores = False
             # What is still to be told of an operation is told first, by `finish` or `step`.
             if self._looks and self._commanded is None and self._look(None) != contact:
-                self._move()
+                self._move_if_due()
 
     def start(self, cause):
         """Begins a boot after a reset for this cause (records.CAUSES); does not write.
@@ -110,7 +111,7 @@ class Contactor:
         self._restores = contact != wanted
         spread_s = self._config.reclose_spread_s
         if wanted and self._restores and power and spread_s and self._random_s is not None:
-            self._held_up_ms = self._moved_up_ms + self._random_s(spread_s) * 1000
+            self.held_up_ms = self._moved_up_ms + self._random_s(spread_s) * 1000
         elif not driver.latching:
             if self._restores:
                 self._operate()
@@ -135,10 +136,6 @@ class Contactor:
         left_ms = self._moved_up_ms - self._clock.up_ms() + self._config.operation_min_s * 1000
         return max(0, (left_ms + 999) // 1000)
 
-    def delay_s(self):
-        """Seconds that a closing still waits after a power failure, 0: none."""
-        return max(0, (self._held_up_ms - self._clock.up_ms() + 999) // 1000)
-
     def _watch(self, current_ua):
         if self._driver.busy:
             if self._clock.up_ms() - self._moved_up_ms < 10 * PULSE_MS:
@@ -150,15 +147,24 @@ class Contactor:
         self.seen = contact
         if self.failed and contact == (1 if self.failed == events.NOT_CLOSED else 0):
             self._note(events.CONTACT_WORKS, self.failed)
-        if self._commanded is not None:
-            self._tell(contact)
+        commanded = self._commanded
+        reason = self._because
+        if contact == self._wanted:
+            self._tries = 0
+            self._restores = False
+            if commanded is None and contact != self._told:
+                commanded = contact  # before the boot
+                reason = self._reason
+        if contact == commanded:
+            if self._note(events.CONNECTED if contact else events.DISCONNECTED, reason):
+                self._commanded = None
+        elif commanded is not None:
+            failure = events.NOT_CLOSED if commanded else events.SWITCH_WELD
+            told = self.failed == failure or self._note(failure, commanded)
+            if told and commanded != self._wanted:
+                self._commanded = None
         if contact != self._wanted:
-            self._move()
-            return
-        self._tries = 0
-        self._restores = False
-        if self._commanded is None and contact != self._told:
-            self._tell_move(contact, self._reason)  # of before the boot
+            self._move_if_due()
 
     def _look(self, current_ua):
         """Where the contact is, None if that is not known yet."""
@@ -172,34 +178,17 @@ class Contactor:
             self._believed = 1 if flows else 0
         return self._believed
 
-    def _tell(self, contact):
-        """Tells what came of the last command, once."""
-        commanded = self._commanded
-        if contact == commanded:
-            if self._tell_move(contact, self._because):
-                self._commanded = None
-            return
-        failure = events.NOT_CLOSED if commanded else events.SWITCH_WELD
-        told = self.failed == failure or self._note(failure, commanded)
-        if told and commanded != self._wanted:
-            self._commanded = None
-
-    def _tell_move(self, contact, reason):
-        return self._note(events.CONNECTED if contact else events.DISCONNECTED, reason)
-
-    def _move(self):
-        if self._may_move():
-            self._operate()
-
-    def _may_move(self):
-        since_ms = self._clock.up_ms() - self._moved_up_ms
+    def _move_if_due(self):
+        up_ms = self._clock.up_ms()
+        since_ms = up_ms - self._moved_up_ms
         if self._tries:
-            return since_ms >= _RETRY_S[min(self._tries, len(_RETRY_S)) - 1] * 1000
-        if self._clock.up_ms() < self._held_up_ms:
-            return False
-        if self._restores or (self._wanted and not self._operated):
-            return True
-        return since_ms >= self._config.operation_min_s * 1000
+            due = since_ms >= _RETRY_S[min(self._tries, len(_RETRY_S)) - 1] * 1000
+        elif up_ms < self.held_up_ms:
+            due = False
+        else:
+            due = self._restores or (self._wanted and not self._operated) or not self.interval_s()
+        if due:
+            self._operate()
 
     def _operate(self):
         self._tries += 1

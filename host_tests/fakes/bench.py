@@ -21,7 +21,8 @@ class Contact:
 
     def __init__(self):
         self.closed = 1
-        self.welded = False
+        self.welded = False  # never opens
+        self.stuck = False  # never closes
         self.operations = 0
 
     def coil(self, closes):
@@ -31,7 +32,7 @@ class Contact:
             def value(self, level):
                 if level:
                     contact.operations += 1
-                    if closes or not contact.welded:
+                    if not (contact.stuck if closes else contact.welded):
                         contact.closed = 1 if closes else 0
 
         return Coil()

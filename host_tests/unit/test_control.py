@@ -305,6 +305,23 @@ def test_a_start_holds_the_cut_for_a_minute(make):
     assert not bench.contact.closed
 
 
+def test_no_grace_runs_while_a_contact_that_should_be_closed_is_not(make):
+    bench = make()
+    bench.run(HOUR_S, step_s=30)
+    bench.contact.stuck = True
+    bench.contact.closed = 0
+    bench.run(120, step_s=30)
+    assert len(bench.records("event", 1063)) == 1
+    left_s = bench.meter.live()["grace_s"]
+    bench.run(2 * HOUR_S, step_s=30)
+    assert bench.meter.live()["grace_s"] == left_s
+    bench.contact.stuck = False
+    bench.run(90, step_s=30)
+    assert bench.contact.closed
+    bench.run(HOUR_S, step_s=30)
+    assert left_s - HOUR_S - 90 <= bench.meter.live()["grace_s"] <= left_s - HOUR_S
+
+
 def test_a_test_that_is_cut_short_by_a_power_failure_has_ended_at_the_next_start(make):
     bench = make()
     bench.order("r-1", 1, amount_mp=5 * RUPEE_MP)
