@@ -232,8 +232,8 @@ def main():
     for line in wrong[:20]:
         print(line)
     print(
-        f"cuts outside a window, in grace, without a warning or while held: {len(wrong)};"
-        f" {time.monotonic() - begun:.0f} s"
+        f"cuts outside a window, in grace, without a warning or while held, and recharges that did"
+        f" not close at once: {len(wrong)}; {time.monotonic() - begun:.0f} s"
     )
     return 1 if wrong else 0
 
