@@ -57,7 +57,7 @@ class Control:
         self.contactor = Contactor(driver, meter.config, meter.clock, meter.note, random_s)
         if meter.config.calendar:
             self.calendar.take(check(meter.config.calendar))
-            meter.config.calendar = None  # a long one takes some kB of heap
+            meter.config.calendar = None  # a long one takes 2 kB of heap
         self._power = Limiter(meter.config, POWER)
         self._current = Limiter(meter.config, CURRENT)
         self.standing = 0

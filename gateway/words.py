@@ -145,6 +145,9 @@ ORDERS = {
 }
 
 
+EXCESS = "excess-"
+"""What the id of a ledger entry for a month's excess load begins with; the month is behind it."""
+
 CHANGES = {
     "mismatch": "stopped, the meter's totals are not the gateway's",
     "cancelled": "its order was cancelled",
@@ -402,6 +405,9 @@ def describe(record: dict[str, Any]) -> str:
             "refund": "refund of",
             "adjustment": "adjustment of",
         }[record["kind"]]
+        month = str(record.get("id", "")).removeprefix(EXCESS)
+        if month != record.get("id", "") and not record.get("counter"):
+            what = f"load above the sanctioned one in {month}:"
         return (
             f"{what} {rupees(record['amount_mp'])} rupees, "
             f"balance {rupees(record['balance_mp'])} rupees"
