@@ -208,6 +208,10 @@ class House:
     def is_silent(self):
         return self.now_s - self.heard_s >= self.config.link_silence_h * HOUR_S
 
+    def limit_w(self):
+        """The load above which it is cut, 0 for none."""
+        return self.config.limit_w if self.config.limit_mode == 2 else 0
+
     def causes(self):
         """Those besides credit."""
         return (
@@ -257,7 +261,7 @@ class House:
         ends = [HOUR_S]
         rule, config = self.rule, self.config
         drawn_w = power_w if self.contact else 0
-        if self.limiter.stands or (self.limiter.limit() and power_w > self.limiter.limit()):
+        if self.limiter.stands or 0 < self.limit_w() < power_w:
             ends.append(STEP_S)
         if self.up_s < START_S:
             ends.append(START_S - self.up_s)
@@ -277,7 +281,7 @@ class House:
         return min([end for end in ends if end > 0])
 
     def _limit(self, power_w, span_s):
-        limit_w = self.limiter.limit()
+        limit_w = self.limit_w()
         if not limit_w:
             return
         drawn_w = power_w if self.contact else 0
