@@ -63,14 +63,14 @@ def run(
     verdicts = judging.judge(scenario, told)
     for line in telling.lines(scenario, told, verdicts):
         typer.echo(line)
-    if json_out is not None:
-        json_out.write_text(json.dumps(telling.document(scenario, told, verdicts), indent=1))
-    if draw is not None:
-        try:
+    try:
+        if json_out is not None:
+            json_out.write_text(json.dumps(telling.document(scenario, told, verdicts), indent=1))
+        if draw is not None:
             draw(scenario, told, plot)
-        except (ValueError, OSError) as error:
-            typer.echo(f"bijli: --plot: {error}", err=True)
-            raise typer.Exit(1) from error
+    except (ValueError, OSError) as error:
+        typer.echo(f"bijli: {error}", err=True)
+        raise typer.Exit(1) from error
     took_s = time.monotonic() - began_s
     typer.echo(f"  {scenario.days} simulated days in {took_s:.0f} s; logs in {folder.name}/")
     passed = all(verdict.passed for verdict in verdicts)
