@@ -20,7 +20,7 @@ from firmware.link.mqtt import Client, LinkDown, reason
 from firmware.storage.errors import StorageError
 
 BATCH_RECORDS = const(16)
-BATCH_BYTES = const(3500)
+BATCH_BYTES = const(2500)
 
 _READ_RECORDS = const(2)  # dicts held at once; they take more heap than their JSON
 _ACK_S = const(30)
