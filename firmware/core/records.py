@@ -15,21 +15,7 @@ CAUSES = ("power", "hard", "watchdog", "soft", "brownout", "unknown")
 CREDIT_KINDS = ("opening", "recharge", "refund", "adjustment")
 STATES = ("connected", "ready_for_reconnection", "disconnected")
 LEDGER_LOST = "ledger_lost"
-REASONS = (
-    "start",
-    "credit",
-    "recharge",
-    "order",
-    LEDGER_LOST,
-    "mode",
-    "limiter",
-    "over_current",
-    "tamper",
-    "test",
-    "ended",
-    "partial",
-    "commissioned",
-)
+REASONS = ("start", "credit", "recharge", "order", LEDGER_LOST, "mode")
 MODES = ("prepayment", "credit")
 RESULTS = (
     "accepted",
@@ -90,7 +76,6 @@ RECORDS = {
         "start_utc_s u32 end_utc_s u32 start_wh i64 end_wh i64 charge_mp i64 tariff text "
         "tariff_version u16 balance_mp i64",
     ),
-    # Replaced by `control`; only older firmware writes it.
     "relay": (7, "state states contact u8 reason reasons R"),
     "order": (8, "O kind text result results R"),
     # Accepted orders that change the meter's state: the record is the answer's.
@@ -118,8 +103,6 @@ RECORDS = {
     "recovery": (20, "O amount_mp i64 share_percent u8 per_day_mp i64 at_once u8 R"),
     "mode": (21, "O mode modes amount_mp i64 share_percent u8 per_day_mp i64 R"),
     "account": (22, "O action actions document json R"),
-    "control": (23, "state states contact u8 reason reasons standing u16 R"),
-    "calendar": (24, "O document json R"),
 }
 """Type to its code and its members."""
 
@@ -159,8 +142,6 @@ LEDGER = (
     "recovery",
     "mode",
     "account",
-    "control",
-    "calendar",
 )
 """Types that are hash-chained: each carries the digest of the one before."""
 
@@ -174,7 +155,6 @@ ORDERED = (
     "recovery",
     "mode",
     "account",
-    "calendar",
 )
 """Types whose `id` is that of an order, of which they are the answer."""
 

@@ -1,1 +1,0 @@
-"""Stories of one meter, told in a readable file: `bijli scenario run FILE`. See README.md here."""
