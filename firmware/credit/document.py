@@ -48,13 +48,7 @@ def parse(document):
     at = []
     if not isinstance(document, dict):
         raise _refusal(at, "document", "must be an object")
-    name = document.get("id")
-    if (
-        not isinstance(name, str)
-        or not 1 <= len(name) <= 24
-        or not all("!" <= c <= "~" for c in name)
-    ):
-        raise _refusal(at, "id", "must be 1 to 24 printable ASCII characters without spaces")
+    _text(at, document, "id", "!", " without spaces")
     _integer(at, document, "version", 1, 65535)
     if document.get("currency") != "INR":
         raise _refusal(at, "currency", "must be INR")
@@ -98,15 +92,16 @@ def _word(at, values, member, words):
     return value
 
 
-def _name(at, values):
-    name = values.get("name")
+def _text(at, values, member, lowest=" ", more=""):
+    """A text of characters from `lowest` on; more: what to say of that."""
+    text = values.get(member)
     if (
-        not isinstance(name, str)
-        or not 1 <= len(name) <= 24
-        or not all(" " <= c <= "~" for c in name)
+        not isinstance(text, str)
+        or not 1 <= len(text) <= 24
+        or not all(lowest <= c <= "~" for c in text)
     ):
-        raise _refusal(at, "name", "must be 1 to 24 printable ASCII characters")
-    return name
+        raise _refusal(at, member, "must be 1 to 24 printable ASCII characters" + more)
+    return text
 
 
 def _list(at, values, member, longest):
@@ -147,7 +142,7 @@ def _take_zones(at, tariff, document):
     names = [NORMAL]
     zones = []
     for window in _each(at, document, "zones", WINDOWS_MAX):
-        name = _name(at, window)
+        name = _text(at, window, "name")
         if name == NORMAL:
             raise _refusal(at, "name", "must not be normal: that is every other minute")
         from_min = _integer(at, window, "from_min", 0, DAY_MIN - 1)
@@ -172,7 +167,7 @@ def _take_lines(at, tariff, document):
         # A meter of 0.1.0 knew one line only, and asked it for no name.
         name = "energy"
         if "name" in line or len(document["lines"]) > 1:
-            name = _name(at, line)
+            name = _text(at, line, "name")
         for other in lines:
             if name == other[0]:
                 raise _refusal(at, "name", "must not be that of an earlier line")
