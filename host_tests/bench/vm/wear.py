@@ -70,12 +70,16 @@ class RamFlash:
             count(self.metadata_by_verb, self.doing)
 
     def ioctl(self, operation, argument):
+        if operation == 4:
+            return parts.BLOCKS
+        if operation == 5:
+            return parts.BLOCK_BYTES
         if operation == 6:
             start = argument * parts.BLOCK_BYTES
             self.data[start : start + parts.BLOCK_BYTES] = self.blank
             self.erases[argument] += 1
             count(self.by_verb, self.doing)
-        return {4: parts.BLOCKS, 5: parts.BLOCK_BYTES}.get(operation, 0)
+        return 0
 
 
 def _begins_metadata(buffer):
