@@ -21,7 +21,7 @@ endif
 JOBS ?= auto
 PYTEST = $(BIN)/pytest -q -n $(JOBS) --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup python-is-new-enough demo demo-check demo-month test test-fast lint format lock fuzz bench bench-accuracy powerloss chaos chaos-mutants board flash monitor clean
+.PHONY: help setup python-is-new-enough demo demo-check demo-month scenarios street test test-fast lint format lock fuzz bench bench-accuracy powerloss relay-search relay-year chaos chaos-mutants board flash monitor clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)$$/\1\t\2/p' $(MAKEFILE_LIST) \
@@ -35,6 +35,14 @@ demo-check: setup  ## the same story headless, as fast as possible; PASS or FAIL
 
 demo-month: setup  ## a month of one household, explained to the milli-paisa by meter and gateway
 	@$(BIN)/python -m demo.month
+
+scenarios: setup  ## live through every shipped story and judge it (SCENARIO_ARGS=--quick)
+	@failed=; for story in demo/scenarios/*.toml; do \
+	    $(BIN)/bijli scenario run $$story $(SCENARIO_ARGS) || failed="$$failed $$story"; done; \
+	    test -z "$$failed" || { echo "scenarios: FAIL:$$failed"; exit 1; }
+
+street: setup  ## a month of 20 different households; takes hours (STREET_ARGS="--days 3")
+	@$(BIN)/python -m demo.street $(STREET_ARGS)
 
 test: setup  ## all tests (TEST_ARGS= is handed to pytest)
 	@$(PYTEST) $(TEST_ARGS)
@@ -63,6 +71,12 @@ bench-accuracy: setup  ## the meter's error on the worst sensor, before and afte
 powerloss: setup  ## cut the power at every flash operation (POINT= one cut, POWERLOSS_ARGS=--short)
 	@$(BIN)/python -m host_tests.powerloss $(if $(POINT),--point '$(POINT)') \
 	    $(if $(PART),--part '$(PART)') $(POWERLOSS_ARGS)
+
+relay-search: setup  ## every state that the rules of the relay can reach, and what must hold there
+	@$(BIN)/python -m host_tests.relay
+
+relay-year: setup  ## a year of 1,000 households on the rules of the relay alone (YEAR_ARGS=)
+	@$(BIN)/python -m host_tests.relay.year $(YEAR_ARGS)
 
 chaos: setup  ## kill, cut and confuse everything, then check every account (SEED=, CHAOS_ARGS=)
 	@$(BIN)/python -m host_tests.chaos $(if $(SEED),--seed $(SEED)) $(CHAOS_ARGS)

@@ -97,7 +97,7 @@ class Check:
                         when=f"{not_before:%d %b %H:%M:%S}",
                     ),
                 )
-        elif kind == "relay":
+        elif kind == "control":
             word = "reconnected" if record["contact"] else "disconnected"
             self.line(
                 utc_ms, f"{word} for {record['reason']}, balance {rupees(record['balance_mp'])}"
@@ -203,7 +203,7 @@ class Check:
 
     def judge_cut(self, over: dict[str, Any], cut: dict[str, Any]) -> None:
         """Exactly one cut, at the first instant that is allowed after the grace."""
-        relay = self.of_type("relay")
+        relay = self.of_type("control")
         require(len(relay) == 1 and not relay[0]["contact"], "one cut and nothing else")
         local_s = (relay[0]["at_utc_s"] + IST_S) % 86_400
         require(

@@ -58,6 +58,10 @@ class Household:
     sample_period_ms: int = 1_000
     live_period_s: int = 60
     seed: int = 1
+    settings: dict[str, int] = field(default_factory=dict)
+    """Rules and settings of the metering that are not the default."""
+    board: dict[str, Any] = field(default_factory=dict)
+    """Further settings of the emulated board, see boards/emulated/vm/emu/wiring.py."""
 
 
 def demo_households() -> list[Household]:

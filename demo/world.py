@@ -22,9 +22,10 @@ import httpx
 
 from boards.emulated import flashing
 from boards.emulated.board import HEAP_KB, EmulatedBoard
-from boards.emulated.conductor import Conductor
+from boards.emulated.conductor import CAP_S, Conductor
 from boards.emulated.sim_clock import ConductedClock
 from demo.households import IST_S, Household
+from gateway import meters
 from gateway.errors import StartError
 from gateway.folder import LOCK_FILE, lock
 from toolchain import locate
@@ -43,7 +44,7 @@ class World:
 
     folder: what outlives a run. rate: simulated seconds per second, None for as fast as events
     allow. start_ms: simulated time of the very first start. http_port: of page and API, 0 for a
-    free one. hold_cap_s: see Timekeeper. heap_kb: free heap of each board.
+    free one. hold_cap_s, cap_s: see Timekeeper. heap_kb: free heap of each board.
     """
 
     modules: dict[str, str] = {}
@@ -65,6 +66,7 @@ class World:
         http_port: int = 0,
         hold_cap_s: float | None = None,
         heap_kb: int = HEAP_KB,
+        cap_s: float = CAP_S,
     ) -> None:
         self._http_port = http_port
         self._heap_kb = heap_kb
@@ -76,7 +78,9 @@ class World:
         self._logs: list[IO[str]] = []
         self._state = self._load_state(start_ms)
         self.start_ms: int = self._state["start_ms"]
-        self.conductor = Conductor(rate, start_ms=self._state["now_ms"], hold_cap_s=hold_cap_s)
+        self.conductor = Conductor(
+            rate, start_ms=self._state["now_ms"], cap_s=cap_s, hold_cap_s=hold_cap_s
+        )
         self.clock: ConductedClock
         self.url = ""
         self.headend_url = ""
@@ -227,6 +231,7 @@ class World:
                 "seed": household.seed,
                 "csv_start_ms": self.start_ms,
                 "unique_id": f"246f28{household.seed:06x}",
+                **household.board,
             },
             heap_kb=self._heap_kb,
         )
@@ -254,7 +259,11 @@ class World:
                     "voltage_ratio_x1000": 10_000,
                     "current_ratio_x1000": 12_500,
                     "utc_offset_s": IST_S,
-                    "rules": {"low_credit_mp": household.low_credit_mp},
+                    "rules": {
+                        "low_credit_mp": household.low_credit_mp,
+                        **_those(household.settings, meters.RULES),
+                    },
+                    "metering": _those(household.settings, meters.METERING),
                     "replace": True,
                 },
             )
@@ -309,6 +318,10 @@ class World:
         """Start the gateway again on its folder; returns when it serves."""
         self._start_gateway()
 
+    def stop_gateway(self) -> None:
+        """The gateway and its broker end in order; time goes on without them."""
+        _end("gateway", self._take_process("gateway"), self._say)
+
     def stop_headend(self) -> None:
         """The utility is away."""
         _end("headend", self._take_process("headend"), self._say)
@@ -348,6 +361,10 @@ def erase(folder: Path) -> None:
     if not (folder / STATE).exists() and any(folder.iterdir()):
         raise WorldError(f"{folder} is not a demo's folder")
     shutil.rmtree(folder)
+
+
+def _those(settings: dict[str, int], names: tuple[str, ...]) -> dict[str, int]:
+    return {name: value for name, value in settings.items() if name in names}
 
 
 def _write_line(file: IO[str], line: str) -> None:

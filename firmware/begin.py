@@ -98,6 +98,7 @@ def _assemble(board, config, values, kept, told):
         Slots(KEPT_FOLDER, "secrets"),
         board.cover,
         board.magnet,
+        _random_s,
     )
     if not told:
         try:
@@ -127,6 +128,11 @@ def _assemble(board, config, values, kept, told):
     board.assume_utc_s(meter.least_utc_s())
     wires.uplink = Uplink(config, meter, wires.set_time, board.wlan, board.answer, os.urandom)
     return wires
+
+
+def _random_s(most_s):
+    """0 to `most_s`, each as likely."""
+    return int.from_bytes(os.urandom(3), "big") % (most_s + 1)
 
 
 def _rtc_utc_s(rtc):

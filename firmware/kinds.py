@@ -13,6 +13,8 @@ from firmware.credit import life
 from firmware.credit import tariff as tariffs
 from firmware.credit.usage import Usage
 from firmware.link import codec
+from firmware.relay import calendar
+from firmware.relay.arbitration import ORDER
 
 # Members of a resync, as config.rows reads them: name, 1 if it is needed, lowest, highest.
 _TOTALS = """\
@@ -126,17 +128,32 @@ def _settings(meter, order):
     return "accepted", True
 
 
+def _calendar(meter, order):
+    document = order.get("document", {})
+    if document is not None:  # null: back to the settings
+        calendar.check(document)
+    refusal = _refusal(meter, order)
+    if refusal:
+        return refusal, False
+    meter.orders.append("calendar", order, document=document or {})
+    return "accepted", True
+
+
 def _relay(meter, order):
     state = order.get("state")
-    if state not in ("connected", "disconnected"):
-        raise codec.CodecError("state", "must be connected or disconnected")
+    if state not in ("connected", "disconnected", "commissioned"):
+        raise codec.CodecError("state", "must be connected, disconnected or commissioned")
+    control = meter.control
+    if state == "commissioned":
+        control.commission()
+        return "accepted", False
     off = state == "disconnected"
     if off:
         codec.integer(order, "expires_utc_s", 0, 0xFFFFFFFF)  # needed
         refusal = _refusal(meter, order)
-        if refusal and not meter.ordered_off:
+        if refusal and not control.standing & ORDER:
             return refusal, False
-    meter.order_contact(off)
+    control.order(off)
     return "accepted", False
 
 
@@ -355,6 +372,7 @@ _KINDS = {
     "clock": _clock,
     "resync": _resync,
     "resend": _resend,
+    "calendar": _calendar,
 }
 # What an account that is closed does not take; its corrections are entries as ever.
 _OF_AN_OPEN_ACCOUNT = ("recharge", "arrears", "emergency", "mode")

@@ -199,6 +199,7 @@ async def _serve_console(meter, sensor, uplink, poller):
         for name in (
             "console.terminal",
             "console.commands",
+            "console.contact",
             "console.explaining",
             "console.statements",
             "credit.statement",

@@ -12,7 +12,8 @@ host_tests/unit/test_meter.py, host_tests/property/test_meter_machine.py.
 
 from firmware import VERSION, outlook
 from firmware.billing import Billing
-from firmware.console import lines, text
+from firmware.console import text
+from firmware.control import Control
 from firmware.core import events, seldom
 from firmware.core.drift import STEP_MS
 from firmware.core.records import LEDGER, LEDGER_LOST
@@ -29,21 +30,20 @@ from firmware.metering.scale import bus_gain, shunt_gain
 from firmware.orders import Orders
 from firmware.payment import Payment
 from firmware.profiles import Profiles
-from firmware.relay import rules
+from firmware.relay import credit_rule
 from firmware.storage import floors
 from firmware.storage.errors import StorageError
 from firmware.storage.floors import Floors
 from firmware.warning import Warnings
 
 # import_wh, its half mJ, grace_left_s, utc_s, export_wh, its half mJ, the running interval's
-# supply_s and over_load_s (0.1.0 had the first four)
-CHECKPOINT_FORMAT = "<QIiIQIII"
+# supply_s and over_load_s, undated_s (0.1.0 had the first four)
+CHECKPOINT_FORMAT = "<QIiIQIIII"
 
 _CHECKPOINT_WH = const(10)
 _CHECKPOINT_MAX_MS = const(900000)
 _CHECKPOINT_MIN_MS = const(10000)
 _SENSOR_FAULT_MS = const(5000)
-_CONTACT_RETRY_MS = const(60000)
 _TIME_STEP_MAX_S = const(86400)
 _RETRY_MS = const(60000)
 _ENOMEM = const(12)
@@ -61,7 +61,7 @@ class Meter:
     (`get_i32`, `set_i32`, `commit`); shunt_uohm: the board's shunt; log: function of one line of
     text; changed: called after a record has been written; slots: a storage.slots.Slots for the
     credentials that orders change, None: they cannot; cover, magnet: input pins of the board, or
-    None.
+    None; random_s: as to relay.contactor.Contactor.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Meter:
         slots=None,
         cover=None,
         magnet=None,
+        random_s=None,
     ):
         codec.check_meter_id(config.meter)
         self.config = config
         self.journal = journal
         self.clock = clock
-        self._relay = relay
         self.floors = Floors(nvs)
         self._log = log
         self._changed = changed
@@ -109,12 +109,6 @@ class Meter:
         self.mode_told = 0  # event of the mode in which a reversed current counts, 0: none yet
         self.off_from_utc_s = 0  # begin of a power failure whose end has no time yet; 0: none
         self.gap_limit_ms = max(2000, 2 * config.sample_period_ms)
-        self._credit_state = rules.IN_CREDIT
-        self._grace_left_s = config.grace_s
-        self._grace_ms = 0
-        self._contact = 1
-        self.ordered_off = False  # the utility's order to disconnect stands
-        self._undated_told = False
         self._settings = {}  # by order; they win over the configuration
         self.missing_told = 0  # numbers without a record, at the last start
         self.orders = Orders(self)
@@ -126,26 +120,24 @@ class Meter:
         self._refusal_told = False
         self._trying = False
         self._floors_behind = False
-        self._applying = False  # a record is on flash and not yet in the state
-        self._closed_early = False  # for a recharge on flash, before its own record is
+        self.applying = False  # a record is on flash and not yet in the state
         self._notes_left = _NOTES_MAX
         self._notes_up_ms = 0
-        self.credentials = Credentials(config, slots, nvs, self._note)
+        self.control = Control(self, relay, random_s)
+        self.credentials = Credentials(config, slots, nvs, self.note)
         self.last_utc_s = 0
         self._time_refused = False
         self._committed_wh = 0
         self._committed_export_wh = 0
         self._checkpoint_up_ms = 0
-        self._contact_up_ms = None
-        self._contact_told = None
-        self._contact_seen = 1  # when the relay last stood still
         self._sensor_failed_ms = 0
         self._sensor_fault = 0
         self._sensor_told = 0
         self._gap_ms = 0  # not told yet
         self._balance_key = None
         self._balance_mp = 0
-        self._has_credit = True
+        self.has_credit = True  # above the floor
+        self.debt_mp = 0  # how far below it; both as of the last judgement
         self._steady_wh = -1  # up to this register that holds, and nothing has to be judged
 
     # --- start -----------------------------------------------------------------------------
@@ -164,16 +156,6 @@ class Meter:
         finally:
             seldom.drop("firmware.start")
 
-    def restore_contact(self):
-        """Puts the contact where the state says, closed if that is in doubt; does not write."""
-        wanted = self._contact
-        if self.service and not self.ordered_off and not wanted:
-            wanted = 1
-            self._closed_early = True
-        if self._relay.contact() != wanted:
-            self._relay.operate(wanted)
-        self._contact_told = wanted
-
     def raise_registers(self, wh, export_wh):
         """The registers are at least `wh` and `export_wh`, as a second place knows."""
         energy = self.energy
@@ -182,11 +164,6 @@ class Meter:
             energy.exported.raise_to(export_wh)
             self.profiles.start_anew()
         self._committed_export_wh = energy.export_wh
-
-    def keep_supplied(self):
-        """Closes a contact that was open for want of credit: the credit is not known any more."""
-        if not self._contact and not self.ordered_off:
-            self._switch(False, False, LEDGER_LOST)
 
     def keep_floors(self):
         """Writes to NVS what the journal must at least hold."""
@@ -206,10 +183,7 @@ class Meter:
     def _state(self):
         return {
             "account": self.account.state(),
-            "credit_state": self._credit_state,
-            "grace_left_s": self._grace_left_s,
-            "contact": self._contact,
-            "ordered_off": self.ordered_off,
+            "control": self.control.state(),
             "service": self.service,
             "missing": self.journal.missing_records,
             "settings": self._settings,
@@ -233,12 +207,8 @@ class Meter:
 
     def restore(self, state):
         self.account.restore(state["account"])
-        self._credit_state = state["credit_state"]
-        self._grace_left_s = state["grace_left_s"]
-        self._contact = state["contact"]
-        # Snapshots of 0.1.0 have neither.
-        self.ordered_off = state.get("ordered_off", False)
-        self.service = state.get("service", "")
+        self.control.restore(state)
+        self.service = state.get("service", "")  # 0.1.0 did not have it
         self.missing_told = state.get("missing", 0)
         self._set(state.get("settings", {}))
         self.warnings.restore(state.get("warnings"), state.get("low_warned"))
@@ -265,9 +235,10 @@ class Meter:
             self.energy.imported.restore(import_wh, half_mj)
         if export_wh >= self.energy.export_wh:
             self.energy.exported.restore(export_wh, export_half_mj)
-        self._grace_left_s = grace_left_s
+        self.control.rule.grace_left_s = grace_left_s
+        self.control.rule.undated_s = checkpoint[8]
         self.last_utc_s = max(self.last_utc_s, utc_s)
-        self.profiles.block.restore(*checkpoint[6:])
+        self.profiles.block.restore(*checkpoint[6:8])
 
     # --- records ---------------------------------------------------------------------------
 
@@ -299,11 +270,11 @@ class Meter:
             record["time_valid"],
             up_s,
         )
-        self._applying = True
+        self.applying = True
         # One with a tariff is taken over, which is not read a second time. Others stay where they
         # lie: new ones would be scattered over the heap.
         self.apply(record, held, account if kind in ("tariff", "resync") else None)
-        self._applying = False
+        self.applying = False
         # The record is on flash: what follows from it is done; only the answer waits.
         self.attempt(self.keep_floors)
         self._log_record(record)
@@ -311,9 +282,12 @@ class Meter:
 
     def _log_record(self, record):
         try:
+            from firmware.console import lines
+
             line = lines.record_line(record, self.config.utc_offset_s)
         except MemoryError:  # the record is on flash; only its words are not
             line = "record"
+        seldom.drop("firmware.console.lines")
         self.log(line)
 
     def log(self, line):
@@ -345,29 +319,17 @@ class Meter:
         self.orders.apply(record)
         self.payment.apply(record)
         self.warnings.apply(record)
-        if kind == "relay":
-            self._contact = record["contact"]
-            self.ordered_off = record["state"] == "disconnected"
-            if record["reason"] != "order":
-                cut = record["reason"] == "credit"
-                self._credit_state = rules.CUT if cut else rules.IN_CREDIT
-                self._grace_left_s = self.config.grace_s
-        elif kind == "settings":
+        self.control.apply(record)
+        if kind == "settings":
             self._set(record["document"])
-        elif kind == "mode":
-            if self.account.postpaid and self._credit_state != rules.CUT:
-                self._credit_state = rules.IN_CREDIT
-                self._grace_left_s = self.config.grace_s
         elif kind == "calibration":
             self.calibration.apply(record)
-        elif kind == "account":
-            self._apply_account()
         elif kind == "resync":
             self.service = ""
             if self.pulse is not None:
                 self.pulse.align()
         elif kind == "event":
-            self._apply_event(record["code"], record["detail"])
+            self._apply_event(record["code"])
         if not held:
             self.profiles.apply(record)
 
@@ -377,31 +339,11 @@ class Meter:
         for name in settings:
             setattr(self.config, name, settings[name])
         self.energy.creep_ua = self.config.creep_ua()
-        if "grace_s" in settings and self._credit_state in (rules.IN_CREDIT, rules.CUT):
-            self._grace_left_s = self.config.grace_s  # else the one that runs goes on
+        self.control.set(settings)
 
-    def _apply_account(self):
-        """A grace is of one account; a contact that was cut waits for the next one."""
-        if self._credit_state != rules.CUT:
-            self._credit_state = rules.IN_CREDIT
-            self._grace_left_s = self.config.grace_s
-
-    def _apply_event(self, code, detail):
-        if code == events.CREDIT_EXHAUSTED:
-            self._credit_state = rules.GRACE
-            self._grace_left_s = detail
-            self._grace_ms = 0
-        elif code == events.GRACE_OVER:
-            self._credit_state = rules.DUE
-            self._grace_left_s = 0
-        elif code == events.LEDGER_LOST:
+    def _apply_event(self, code):
+        if code == events.LEDGER_LOST:
             self.service = LEDGER_LOST
-            if self._credit_state != rules.CUT:  # else a relay record says that it is closed
-                self._credit_state = rules.IN_CREDIT
-                self._grace_left_s = self.config.grace_s
-        elif code == events.IN_CREDIT:
-            self._credit_state = rules.IN_CREDIT
-            self._grace_left_s = self.config.grace_s
         elif code in (events.FORWARDED_ONLY, events.IMPORT_AND_EXPORT):
             self.mode_told = code
         else:
@@ -429,7 +371,7 @@ class Meter:
             "fault", {"kind": kind, "place": place, "at_up_s": at_up_s, "at_utc_s": at_utc_s}
         )
 
-    def _note(self, code, detail):
+    def note(self, code, detail):
         """Writes an event that tells and changes nothing. False: not now, as there were too many or
         the flash refuses."""
         up_ms = self.clock.up_ms()
@@ -465,12 +407,13 @@ class Meter:
             (
                 imported.wh,
                 imported.half_mj,
-                self._grace_left_s,
+                self.control.rule.grace_left_s,
                 self.last_utc_s,
                 exported.wh,
                 exported.half_mj,
                 self.profiles.block.supply_s,
                 self.profiles.block.over_load_s,
+                self.control.rule.undated_s,
             )
         )
         self._checkpointed()
@@ -482,7 +425,7 @@ class Meter:
 
     def stop(self):
         """Persists the register before a restart that somebody wants, if the flash takes it."""
-        if not self._applying:
+        if not self.applying:
             self.attempt(self._checkpoint)
 
     # --- a flash that refuses ----------------------------------------------------------------
@@ -498,7 +441,7 @@ class Meter:
 
     def storage_failed(self, error):
         """Begins or prolongs the state in which nothing is written."""
-        if self._applying:
+        if self.applying:
             raise error  # flash and state differ: only a restart makes them one again
         up_ms = self.clock.up_ms()
         no_memory = isinstance(error, MemoryError)
@@ -519,7 +462,7 @@ class Meter:
         return self._refused is None
 
     def _must_be_writable(self):
-        if self._applying:
+        if self.applying:
             raise RuntimeError("a record on flash is not in the state")  # a restart puts it there
         if self._refused is not None and not self._trying:
             raise StorageError("flash", self._refused)
@@ -545,8 +488,7 @@ class Meter:
             self.event(events.STORAGE_REFUSES, self._refused)
             self._refusal_told = True
         self.write_queued()
-        if self._closed_early:
-            self._reclose()
+        self.control.close_for_recharge()
         self.event(events.STORAGE_WRITES, (self.clock.up_ms() - self._refused_up_ms) // 1000)
         self.snapshot()
         self.keep_floors()
@@ -586,7 +528,7 @@ class Meter:
         energy = self.energy
         self.profiles.block.add(energy.voltage_mv, energy.current_ua, energy.power_mw, dt_ms)
         quality.judge(self._watches, self.config, energy, dt_ms)
-        tamper.judge(self._watches, self.config, energy, self._contact_seen, dt_ms)
+        tamper.judge(self._watches, self.config, energy, self.control.contactor.seen, dt_ms)
         self._sensor_failed_ms = 0
         if self._sensor_fault != fault:
             self._sensor_fault = fault
@@ -606,28 +548,28 @@ class Meter:
 
     def _tell(self):
         """Tells what is not told yet."""
-        if self._gap_ms and self._note(events.SAMPLE_GAP, self._gap_ms):
+        if self._gap_ms and self.note(events.SAMPLE_GAP, self._gap_ms):
             self._gap_ms = 0
         fault = self._sensor_fault
-        if (fault != 0) != (self._sensor_told != 0) and self._note(
+        if (fault != 0) != (self._sensor_told != 0) and self.note(
             events.SENSOR_FAULT if fault else events.SENSOR_RESTORED, fault
         ):
             self._sensor_told = fault
         while True:
             code = self._watches.news()
-            if not code or not self._note(code, self._watches.detail(code)):
+            if not code or not self.note(code, self._watches.detail(code)):
                 break
         utc_s = self.clock.utc_s()
         if self.off_from_utc_s and utc_s is not None:
             off_s = max(0, utc_s - self.clock.up_s() - self.off_from_utc_s)
-            if self._note(events.OFF_TIME_KNOWN, off_s):
+            if self.note(events.OFF_TIME_KNOWN, off_s):
                 self.off_from_utc_s = 0
 
     # --- rules, once a second ----------------------------------------------------------------
 
     def tick(self, dt_ms):
         """Applies every rule; call about once a second with the time since the last call."""
-        if self._applying:
+        if self.applying:
             self._must_be_writable()
         if self._refused is not None and self.clock.up_ms() >= self._retry_up_ms:
             self._try_flash()
@@ -636,11 +578,12 @@ class Meter:
         if utc_s is not None:
             self.last_utc_s = utc_s
             self.billing.close(utc_s)
-        self._run_grace(utc_s, dt_ms)
-        self.attempt(self._step_rules, utc_s)
+        self.control.run(utc_s, dt_ms)
+        self.attempt(self.control.step, utc_s)
+        self.attempt(self.control.limit, dt_ms)
         tamper.poll(self._watches, self._magnet, self._cover, dt_ms)
         self._tell()
-        self._watch_contact()
+        self.control.contactor.step(None if self._sensor_failed_ms else self.energy.current_ua)
         if self._refused is not None:
             return
         since_ms = self.clock.up_ms() - self._checkpoint_up_ms
@@ -659,147 +602,40 @@ class Meter:
             self._balance_key = wh
         return self._balance_mp
 
-    def _run_grace(self, utc_s, dt_ms):
-        if self._credit_state not in (rules.GRACE, rules.DUE) or not self._contact:
-            return
-        if utc_s is None:
-            if not self._undated_told:
-                self._undated_told = self._note(events.TIME_UNKNOWN, 0)
-            return
-        if self._credit_state == rules.DUE:
-            return
-        self._grace_ms += dt_ms
-        self._grace_left_s = max(0, self._grace_left_s - self._grace_ms // 1000)
-        self._grace_ms %= 1000
-
-    def _step_rules(self, utc_s):
-        if self.service == LEDGER_LOST:
-            self.keep_supplied()  # the balance is not known, and doubt never cuts
-            return
-        if self.account.closed:
-            return  # nothing is charged, so nothing is warned of, cut, or restored
-        if self.energy.import_wh > self._steady_wh:
-            self._judge_balance()
-        if not self._has_credit or self._credit_state != rules.IN_CREDIT:
-            self._run_rules(utc_s)
-        self.payment.step(utc_s)
-
-    def _run_rules(self, utc_s):
-        config = self.config
-        available = 1 if self._has_credit else 0
-        while True:
-            state = self._credit_state
-            open_now = (
-                state == rules.DUE
-                and not self.payment.holds()
-                and rules.window_open(
-                    utc_s, config.utc_offset_s, config.window_start_min, config.window_end_min
-                )
-            )
-            happened = rules.event(available, self._grace_left_s, open_now)
-            action = rules.TABLE[(state, happened)][1]
-            if action is None:
-                return
-            self._act(action)
-
-    def _judge_balance(self):
+    def judge_balance(self):
         """Judges the balance, and up to which register that holds: amounts are long integers, which
-        take heap, so it is not done each second."""
-        account = self.account
+        take heap, so it is not done each second. Raises StorageError."""
         wh = self.energy.import_wh
+        if wh <= self._steady_wh:
+            return
+        account = self.account
+        config = self.config
         balance_mp = self.balance_mp()
+        spare_mp = None
         if account.postpaid:
-            self._has_credit = True  # credit has no end
-            spare_mp = None
+            self.has_credit = True  # credit has no end
+            self.debt_mp = 0
         else:
             next_mp = self.warnings.judge(balance_mp)
-            available_mp = account.available_mp(balance_mp)
-            self._has_credit = available_mp > 0
-            spare_mp = available_mp - 1 if self._has_credit else None
+            above_mp = account.available_mp(balance_mp) - config.floor_mp
+            self.has_credit = above_mp > 0
+            self.debt_mp = max(0, -above_mp)
             if next_mp is not None:
-                to_next_mp = balance_mp - next_mp - 1
-                spare_mp = to_next_mp if spare_mp is None else min(spare_mp, to_next_mp)
+                spare_mp = balance_mp - next_mp - 1
+            # Where credit ends, and behind that the debts of which a rule speaks.
+            for cap_mp in (0, config.undated_debt_cap_mp, config.offline_debt_cap_mp):
+                to_cap_mp = above_mp + cap_mp - 1
+                if to_cap_mp >= 0 and (spare_mp is None or to_cap_mp < spare_mp):
+                    spare_mp = to_cap_mp
         self._steady_wh = wh + account.steady_wh(wh, spare_mp)
-
-    def _act(self, action):
-        """Writes the record of a transition; `apply` moves the state, as at recovery."""
-        if action == rules.BEGIN_GRACE:
-            self.event(events.CREDIT_EXHAUSTED, self.config.grace_s)
-            self.warnings.sound(events.CREDIT_EXHAUSTED)
-        elif action == rules.ANNOUNCE_CUT:
-            self.event(events.GRACE_OVER, self.earliest_cut_utc_s() or 0)
-            self.warnings.sound(events.GRACE_OVER)
-        elif action == rules.END_GRACE:
-            self.event(events.IN_CREDIT, 0)
-        elif action == rules.OPEN:
-            self._switch(True, self.ordered_off, "credit")
-        else:
-            try:
-                self._reclose()
-            except (StorageError, MemoryError):
-                # The recharge is on flash: after a restart the contact would be closed as well.
-                if not self.ordered_off and not self._closed_early and not self._applying:
-                    self._closed_early = True
-                    self._relay.operate(1)
-                raise
-
-    def _reclose(self):
-        """Ends the credit cut."""
-        self._switch(False, self.ordered_off, "mode" if self.account.postpaid else "recharge")
-
-    def order_contact(self, off):
-        """Sets or lifts the utility's order to disconnect; no change if it is so already."""
-        if off != self.ordered_off:
-            self._switch(self._credit_state == rules.CUT, off, "order")
-
-    def _switch(self, cut, ordered_off, reason):
-        state, contact, _why = rules.CONTROL[(cut, ordered_off)]
-        before = self._contact
-        self.append("relay", {"state": state, "contact": contact, "reason": reason})
-        self._closed_early = False
-        if contact != before:
-            self._relay.operate(contact)
-            self._contact_up_ms = self.clock.up_ms()
 
     def finish_operation(self):
         """Ends the relay's operation, PULSE_MS after it began; reports what the contact did."""
-        self._relay.finish()
-        self._watch_contact()
+        self.control.contactor.finish()
 
-    def _watch_contact(self):
-        """Reports once what the contact did; tries again each minute while it does not follow."""
-        if self._relay.busy:
-            return
-        contact = self._relay.contact()
-        wanted = 1 if self._closed_early else self._contact
-        if contact is None:
-            contact = wanted
-        self._contact_seen = contact
-        if contact == wanted:
-            if contact != self._contact_told and self._note(
-                events.CONNECTED if contact else events.DISCONNECTED, 0
-            ):
-                self._contact_told = contact
-            return
-        if self._contact_told is not None and self._note(events.SWITCH_WELD, wanted):
-            self._contact_told = None
-        up_ms = self.clock.up_ms()
-        if self._contact_up_ms is None or up_ms - self._contact_up_ms >= _CONTACT_RETRY_MS:
-            self._contact_up_ms = up_ms
-            self._relay.operate(wanted)
-
-    def earliest_cut_utc_s(self):
-        """UTC seconds of the earliest instant at which credit can cut, None if none is in sight."""
-        utc_s = self.clock.utc_s()
-        if utc_s is None or self._credit_state not in (rules.GRACE, rules.DUE):
-            return None
-        config = self.config
-        return rules.next_window_utc_s(
-            self.payment.earliest_utc_s(utc_s + self._grace_left_s),
-            config.utc_offset_s,
-            config.window_start_min,
-            config.window_end_min,
-        )
+    def sensor_fails(self):
+        """True while there is no reading to be believed; one at the end of the range is."""
+        return self._sensor_failed_ms != 0 or self._sensor_fault not in (0, sampler.CURRENT_CLIPPED)
 
     # --- orders and time ---------------------------------------------------------------------
 
@@ -815,13 +651,17 @@ class Meter:
 
     def step_rules(self):
         """Applies the credit rules now, as after an order, instead of at the next second."""
-        self._step_rules(self.clock.utc_s())
+        self.control.step(self.clock.utc_s())
 
     def resynced(self):
         """The totals of a resync were taken: tells it, and that the ledger is whole again."""
         self.event(events.RESYNCED, 0)
         self.billing.started()
         self.snapshot()
+
+    def heard(self):
+        """The gateway has answered, whatever it was."""
+        self.control.heard()
 
     def open_signed(self, message):
         """As `credentials.Credentials.open_signed`."""
@@ -840,13 +680,12 @@ class Meter:
             self.log("time refused: the step is above 24 h or crosses a closed period")
             if not self._time_refused:
                 self._time_refused = True
-                self._note(events.TIME_REFUSED, utc_ms // 1000 - self.last_utc_s)
+                self.note(events.TIME_REFUSED, utc_ms // 1000 - self.last_utc_s)
             return False
         self._time_refused = False
         step_ms = self.clock.sync(utc_ms, round_trip_ms)
-        self._undated_told = False
         if step_ms is None or abs(step_ms) >= STEP_MS:
-            self._note(events.CLOCK_SET, 0 if step_ms is None else step_ms // 1000)
+            self.note(events.CLOCK_SET, 0 if step_ms is None else step_ms // 1000)
         return True
 
     def _is_allowed(self, new_utc_s):
@@ -873,24 +712,26 @@ class Meter:
         balance_mp = self.balance_mp()
         if self.account.postpaid or self.account.closed:
             return "in_credit"
-        if self.account.available_mp(balance_mp) <= 0:
+        if self.account.available_mp(balance_mp) <= self.config.floor_mp:
             return "out_of_credit"
         return "low_credit" if balance_mp <= self.config.low_credit_mp else "in_credit"
 
     def is_out_of_credit(self):
         """True from when the credit is exhausted until there is some again."""
-        return self._credit_state != rules.IN_CREDIT
+        return self.control.rule.word != credit_rule.IN_CREDIT
 
     def emergency_word(self):
         """Of the emergency credit: `none`, `selectable`, `in_use` or `consumed` (DLMS credit)."""
         account = self.account
         balance_mp = self.balance_mp()
         if account.emergency_mp:
-            return "in_use" if account.available_mp(balance_mp) > 0 else "consumed"
+            above = account.available_mp(balance_mp) > self.config.floor_mp
+            return "in_use" if above else "consumed"
         if account.postpaid or account.closed or self.service == LEDGER_LOST:
             return "none"
-        # Below minus the limit it would be used up at once.
-        if -self.config.emergency_limit_mp < balance_mp <= 0:
+        # Below the floor less the limit it would be used up at once.
+        floor_mp = self.config.floor_mp
+        if floor_mp - self.config.emergency_limit_mp < balance_mp <= floor_mp:
             return "selectable"
         return "none"
 
@@ -912,7 +753,6 @@ class Meter:
         account = self.account
         tariff = account.tariff or self.first_tariff
         balance_mp = self.balance_mp()
-        state, contact, reason = rules.CONTROL[(self._credit_state == rules.CUT, self.ordered_off)]
         live = {
             "v": codec.VERSION,
             "store": self.journal.store_id,
@@ -928,12 +768,7 @@ class Meter:
             "export_wh": self._committed_export_wh,
             "uncommitted_export_wh": energy.export_wh - self._committed_export_wh,
             "balance_mp": balance_mp,
-            "state": state,
-            "contact": contact,
-            "reason": reason,
             "credit": self.credit_word(),
-            "grace_s": self._grace_left_s,
-            "earliest_cut_utc_s": self.earliest_cut_utc_s() or 0,
             "mode": "credit" if account.postpaid else "prepayment",
             "due_mp": account.due_mp(balance_mp),
             "amount_to_clear_mp": account.clearing_mp(balance_mp),
@@ -951,6 +786,7 @@ class Meter:
             "standing": self._watches.standing(),
             "cover_openings": self._cover_openings,
         }
+        live.update(self.control.live())
         live.update(self.profiles.live())
         live.update(outlook.figures(self))
         return live
@@ -969,7 +805,7 @@ class Meter:
             " export=" + text.fixed(energy.export_wh, 1000, 3) if energy.export_wh else "",
             text.rupees(self.balance_mp()),
             self.credit_word(),
-            "closed" if self._contact else "open",
+            self.control.words(),
             "up" if link_up else "down",
             waiting,
             "".join([" EVENT %d" % code for code in self._watches.standing()])

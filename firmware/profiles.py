@@ -10,7 +10,7 @@ The arithmetic is metering/profile.py's. docs/SPEC.md sections 2.1 and 2.5.2 are
 host_tests/unit/test_profiles.py, host_tests/property/test_profiles_model.py.
 """
 
-from firmware.core import civil, events
+from firmware.core import civil, events, seldom
 from firmware.core.records import PROFILES
 from firmware.core.shim import const
 from firmware.metering.profile import Block, Span, demand_w
@@ -34,6 +34,8 @@ class Profiles:
         self.month = Span()
         self.week = []  # [s, Wh, mp] of each of the last days, the oldest first
         self.power_failures = 0  # ever
+        self._moved = False  # in this month an account began or ended
+        self._over_load_days = 0  # closed days of this month with a minute above the load
         self.lost = 0  # records that found no room while the flash refused
         self.undated = False  # there was a boot without the time since the interval began
         self.start_utc_s = 0  # of the running interval
@@ -56,6 +58,8 @@ class Profiles:
             "day": self.day.state(),
             "month": self.month.state(),
             "week": self.week,
+            "over_load_days": self._over_load_days,
+            "moved": self._moved,
         }
 
     def restore(self, start_utc_s, start_wh, state):
@@ -72,7 +76,10 @@ class Profiles:
         self.power_failures = state["power_failures"]
         self.day.restore(state["day"])
         self.month.restore(state["month"])
-        self.week = state.get("week", [])  # older snapshots have none
+        # Older snapshots have none of these.
+        self.week = state.get("week", [])
+        self._over_load_days = state.get("over_load_days", 0)
+        self._moved = state.get("moved", False)
 
     def start_anew(self):
         """The registers jumped: all of it is counted from where they are now."""
@@ -88,6 +95,8 @@ class Profiles:
             self.block.set_limit(self._meter.config.sanctioned_load_w)
         elif kind == "resync":
             self.start_anew()
+        elif kind == "account":
+            self._moved = True
         elif kind == "event" and record["code"] == events.POWER_RESTORED:
             self.power_failures += 1
         if kind not in PROFILES:
@@ -101,6 +110,10 @@ class Profiles:
             charges_mp = self._meter.account.charges_mp(wh)
             if kind == "day":
                 self._add_to_week(record)
+                self._over_load_days += 1 if record["over_load_min"] else 0
+            else:
+                self._over_load_days = 0
+                self._moved = False
             span.begin(record["end_utc_s"], wh, record["export_wh"], charges_mp)
             exported.raise_to(record["export_wh"])
             return
@@ -208,8 +221,21 @@ class Profiles:
             span.start_utc_s = utc_s
             self._begun = True
         elif begin_utc_s > span.start_utc_s:
+            if span is self.month:
+                self._charge_excess()
             # Without the time the meter went on behind midnight: the span says so.
             self._write_span(kind, span, utc_s if self.undated else begin_utc_s)
+
+    def _charge_excess(self):
+        """Charges the load of the month that is over, unless it may be somebody else's."""
+        if self._meter.config.limit_mode != 1 or self._moved:
+            return
+        from firmware import excess
+
+        try:
+            excess.charge(self._meter, self.month)
+        finally:
+            seldom.drop("firmware.excess")
 
     def _write_load(self, length_s):
         block = self.block
@@ -273,10 +299,12 @@ class Profiles:
         """The members of SPEC section 2.2 that are of the profiles."""
         month = self.month
         energy_wh = self._meter.energy.import_wh - self.start_wh
+        over_load_s = self.day.over_load_s + self.block.over_load_s
         return {
             "demand_w": demand_w(energy_wh, self._length_s),
             "demand_max_w": month.demand_max_w,
             "demand_max_utc_s": month.demand_max_utc_s,
             "supply_min": (self.day.supply_s + self.block.supply_s) // 60,
             "power_failures": self.power_failures,
+            "over_load_days": self._over_load_days + (1 if over_load_s >= 60 else 0),
         }

@@ -29,7 +29,7 @@ def start(meter, cause, rtc_utc_s, fault, written, told):
     if missing:
         meter.service = LEDGER_LOST
     # Before anything is written: a flash that refuses must not keep the supply off.
-    meter.restore_contact()
+    meter.control.start(cause)
     off_s = _off_s(meter)
     journal.begin_boot()
     queue = meter.queue
@@ -71,11 +71,12 @@ def start(meter, cause, rtc_utc_s, fault, written, told):
     if meter.mode_told != mode:
         queue.append((meter.event, (mode, 0)))
     if meter.service:
-        queue.append((meter.keep_supplied, ()))
+        queue.append((meter.control.keep_supplied, ()))
         meter.log(
             "SERVICE: ledger records are missing. The supply is kept on, no recharge is taken. "
             "The gateway must send a signed resync with the totals of this account."
         )
+    queue.append((meter.control.end_test, ()))
     queue.append((meter.snapshot, ()))
     queue.append((meter.keep_floors, ()))
     meter.attempt(meter.write_queued)

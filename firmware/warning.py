@@ -25,7 +25,9 @@ _BEEPS = {
     events.EMERGENCY_OFFERED: 3,
     events.CLIFF_AHEAD: 4,
     events.CREDIT_EXHAUSTED: 5,
+    events.OFFLINE_GRACE: 5,
     events.GRACE_OVER: 8,
+    events.UNDATED_CUT: 10,
 }
 
 

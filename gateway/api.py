@@ -25,6 +25,7 @@ from firmware.core.records import LEDGER_LOST, QUIET
 from firmware.core.sealing import installer_code
 from gateway import auth, explain, kinds, models, orders, tables, words
 from gateway.accounts import Accounts, Change
+from gateway.alarms import of_meters
 from gateway.audit import Audit
 from gateway.clock import Clock, pause_for_eyes
 from gateway.errors import Conflict, FieldError, GatewayError, NotFound, StoreBusy
@@ -212,7 +213,9 @@ def _meters(parts: Parts) -> APIRouter:
         with parts.store.reading() as connection:
             rows = connection.execute(sa.select(table).where(where).order_by(table.c.id)).all()
             open_orders = orders.open_counts(connection)
-        return [
+            blocked = orders.blocked_counts(connection)
+        alarms = of_meters([row.id for row in rows], parts.live, parts.audit, blocked)
+        found = [
             {
                 "id": row.id,
                 "consumer": row.consumer,
@@ -223,14 +226,21 @@ def _meters(parts: Parts) -> APIRouter:
                 "settings": json.loads(row.settings),
                 "created_utc_ms": row.created_utc_ms,
                 "open_orders": open_orders.get(row.id, 0),
+                "alarms": alarms.get(row.id, []),
                 "live": parts.live.view(row.id),
             }
             for row in rows
         ]
+        for view in found:
+            if view["live"].get("would_cut"):
+                view["alarms"].append(words.WOULD_CUT)
+        return found
 
     @router.get("", summary="All meters with their present values")
-    def list_meters() -> list[dict[str, Any]]:
-        return views(sa.true())
+    def list_meters(alarm: bool = False) -> list[dict[str, Any]]:
+        """`alarms` says in words what needs somebody, and whose supply would be cut if its meter
+        did not only warn. With `alarm` only the meters that have some."""
+        return [view for view in views(sa.true()) if view["alarms"] or not alarm]
 
     @router.post("", status_code=201, summary="Register a meter")
     def add_meter(new: models.NewMeter) -> dict[str, Any]:

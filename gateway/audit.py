@@ -35,6 +35,15 @@ LINE = ("name", "kind", "quantity", "unit", "rate", "amount_mp")
 RESYNC_MAX = 3_700
 """Bytes of totals that fit an order; with two long tariffs the one that is held is left out."""
 
+CONTACT = (
+    events.SWITCH_WELD,
+    events.NOT_CLOSED,
+    events.CONTACT_WORKS,
+    events.DISCONNECTED,
+    events.CONNECTED,
+)
+"""Events that say whether the contact does what its meter wants: the first two that it does not."""
+
 READ_MAX = 5_000
 """Records in memory at once while catching up."""
 
@@ -56,6 +65,7 @@ class _Replay:
         if store != self.store and self.account.tariff is not None:
             self.before = self.account.state()
         self.lost = False
+        self.contact_fault = 0  # code of the event that told it, 0: the contact works
         self.store = store
         self.seq = 0
         self.account = Account()
@@ -217,6 +227,11 @@ class Audit:
         """Meters whose ledger is lost."""
         return sorted(meter for meter, replay in list(self._replays.items()) if replay.lost)
 
+    @property
+    def contact_faults(self) -> dict[str, int]:
+        """SWITCH_WELD or NOT_CLOSED by meter, if its contact does not do what it should."""
+        return {m: r.contact_fault for m, r in list(self._replays.items()) if r.contact_fault}
+
     def _run(self) -> None:
         while not self._stop.is_set():
             with self._dirty_lock:
@@ -272,6 +287,11 @@ class Audit:
         replay.moment = (record["boot"], record["up_s"])
         if "import_wh" in record:
             replay.register_wh = max(replay.register_wh, record["import_wh"])
+        if record["type"] == "event" and record["code"] in CONTACT:
+            replay.contact_fault = record["code"] if record["code"] in CONTACT[:2] else 0
+            if record["code"] == events.SWITCH_WELD and record["detail"]:
+                # Older firmware has one event for both, with what was wanted as its detail.
+                replay.contact_fault = events.NOT_CLOSED
         if record["type"] == "event" and record["code"] == events.LEDGER_LOST:
             replay.lost = True
             if replay.before is not None and replay.account.tariff is None:

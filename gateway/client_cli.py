@@ -129,8 +129,19 @@ def _reason(response: httpx.Response) -> str:
 
 
 @meter.command("list")
-def list_meters(gateway: GatewayUrl = DEFAULT_URL, token_file: TokenFile = None) -> None:
+def list_meters(
+    alarms: Annotated[
+        bool, typer.Option("--alarms", help="Only meters that need somebody, and why.")
+    ] = False,
+    gateway: GatewayUrl = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
     """Show all meters."""
+    if alarms:
+        for row in Client(gateway, token_file).ask("GET", "/api/meters", params={"alarm": True}):
+            for text in row["alarms"]:
+                typer.echo(f"{row['id']}: {text}")
+        return
     table = Table(box=None, pad_edge=False)
     for name in ("METER", "CONSUMER", "LINK", "SUPPLY", "CREDIT"):
         table.add_column(name)
@@ -173,6 +184,11 @@ def show_meter(
         ("link", "online" if live.get("online") else "offline"),
         ("last seen", moment(live.get("last_seen_utc_ms"), offset_s)),
         ("supply", live.get("state_words", "-")),
+        ("off because", ", ".join(live.get("causes_words", [])) or "-"),
+        ("no cut because", live.get("hold_words") or "-"),
+        ("cut not before", moment(live.get("earliest_cut_utc_s", 0) * 1000, offset_s)),
+        ("contact moved", f"{live.get('operations', 0)} times"),
+        ("heard gateway", moment(live.get("heard_utc_s", 0) * 1000, offset_s)),
         ("mode", live.get("mode_words", "-")),
         ("credit", live.get("credit_words", "-")),
         ("amount due", _rupees(live.get("due_mp"))),
@@ -188,6 +204,7 @@ def show_meter(
         ("supply today", _number(live.get("supply_min"), 60, 1) + " h"),
         ("power failures", str(live.get("power_failures", "-"))),
         ("service", live.get("service_words") or "-"),
+        ("alarms", ", ".join(found["alarms"]) or "-"),
         ("conditions", ", ".join(live.get("standing_words", [])) or "-"),
         ("cover openings", str(live.get("cover_openings", "-"))),
         (

@@ -18,6 +18,7 @@ from firmware.core.config import Config, ConfigError
 from firmware.core.sealing import SEALED_MAX, seal
 from firmware.core.settings import check_settings
 from firmware.link import codec
+from gateway.calendar_files import check_calendar
 from gateway.errors import FieldError
 from gateway.meters import Meters, broker_user, check_tariff
 
@@ -61,6 +62,10 @@ def check(meters: Meters, meter: str, kind: str, given: dict[str, Any], now_utc_
     elif kind == "relay":
         if members["state"] == "disconnected" and expires_utc_s is None:
             raise FieldError("expires_utc_s", "must be given for disconnected")
+    elif kind == "calendar":
+        members["document"] = given["document"]  # None is one of its values
+        if given["document"] is not None:
+            check_calendar(given["document"], "document")
     elif kind == "adjustment":
         _check_adjustment(members["entry"], members["amount_mp"])
     elif kind == "key":

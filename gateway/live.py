@@ -22,6 +22,10 @@ RECENT_EVENTS = 50
 RECENT_ORDERS = 20
 
 
+def _causes_words(causes: list[str]) -> list[str]:
+    return [words.REASONS.get(cause, cause) for cause in causes]
+
+
 class LiveBoard:
     """Thread-safe; `on_change` of the listeners is called outside the lock."""
 
@@ -92,9 +96,18 @@ class LiveBoard:
                 "balance_mp": live.balance_mp,
                 "balance_rupees": words.rupees(live.balance_mp),
                 "state": live.state,
-                "state_words": words.STATES[live.state],
+                "state_words": words.supply(live.state, live.reason),
                 "contact": live.contact,
                 "reason_words": words.REASONS.get(live.reason, live.reason),
+                "causes": live.causes,
+                "causes_words": _causes_words(live.causes),
+                "hold": live.hold,
+                "hold_words": words.HOLDS.get(live.hold, live.hold),
+                "would_cut": live.would_cut,
+                "operations": live.operations,
+                "heard_utc_s": live.heard_utc_s,
+                "calendar": live.calendar,
+                "over_load_days": live.over_load_days,
                 "service": live.service,
                 "service_words": words.SERVICES[live.service],
                 "standing_words": [
@@ -151,12 +164,16 @@ class LiveBoard:
                 change["balance_mp"] = record["balance_mp"]
                 change["balance_rupees"] = words.rupees(record["balance_mp"])
                 change["import_wh"] = record["import_wh"]
-            if record["type"] == "relay":
+            if record["type"] in ("relay", "control"):
+                causes = words.causes(record)
+                cause = causes[0] if causes else ""
                 change.update(
                     state=record["state"],
-                    state_words=words.STATES[record["state"]],
+                    state_words=words.supply(record["state"], cause),
                     contact=record["contact"],
-                    reason_words=words.REASONS[record["reason"]],
+                    reason_words=words.REASONS[cause],
+                    causes=causes,
+                    causes_words=_causes_words(causes),
                 )
         self._change(meter, change)
 

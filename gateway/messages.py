@@ -93,6 +93,13 @@ class Live(Struct):
     next_kwh_mp: I64 = 0
     account: Word = ""
     account_status: Literal["", "new", "active", "closed"] = ""
+    causes: Annotated[list[Word], Meta(max_length=16)] = []
+    hold: Word = ""
+    operations: U32 = 0
+    heard_utc_s: U32 = 0
+    would_cut: Flag = 0
+    calendar: Word = ""
+    over_load_days: U32 = 0
 
 
 class Answer(Struct):

@@ -31,6 +31,7 @@ from firmware.link import codec
 from gateway import tables
 from gateway.broker import Address
 from gateway.broker_files import User, password_hash
+from gateway.calendar_files import check_calendar
 from gateway.errors import Conflict, FieldError, NotFound, StoreError
 from gateway.messages import encode_sorted
 from gateway.store import Store
@@ -54,11 +55,14 @@ SETTINGS = (
     "live_period_s",
     "block_min",
     "export_counts",
+    "commissioning",
 )
 RULES = tuple(name for name, *_range in firmware_config.rows((firmware_config.RULES,)))
 METERING = tuple(
     name
-    for name, _default, _low, _high in firmware_config.rows((firmware_config.METERING,))
+    for name, _default, _low, _high in firmware_config.rows(
+        (firmware_config.METERING, firmware_config.RELAY)
+    )
     if name not in ("sanctioned_load_w", "block_min")  # which have members of their own
 )
 
@@ -77,6 +81,7 @@ class Registration:
     settings: dict[str, Any]
     rules: dict[str, Any]
     metering: dict[str, Any] = field(default_factory=dict)
+    calendar: dict[str, Any] | None = None
 
 
 class Keys(NamedTuple):
@@ -324,6 +329,8 @@ class Meters:
             if name not in METERING:
                 raise FieldError(f"metering.{name}", "is none of " + ", ".join(METERING))
         check_tariff(asked.tariff, "tariff")
+        if asked.calendar is not None:
+            check_calendar(asked.calendar, "calendar")
         document: dict[str, Any] = {
             "v": 1,
             "meter": asked.meter,
@@ -341,6 +348,7 @@ class Meters:
             "sanctioned_load_w": asked.sanctioned_load_w,
             "tariff": asked.tariff,
             "rules": asked.rules,
+            **({"calendar": asked.calendar} if asked.calendar else {}),
             **asked.settings,
             **asked.metering,
         }

@@ -156,6 +156,9 @@ class NewMeter(Strict):
     export_counts: int | None = Field(
         None, description="0: forwarded only, all energy is import; 1: import and export apart"
     )
+    commissioning: int | None = Field(
+        None, description="1: nothing is cut until an order `relay` puts it into service"
+    )
     metering: dict[str, int] = Field(
         default_factory=dict, description="Any of " + ", ".join(meters.METERING)
     )
@@ -163,7 +166,9 @@ class NewMeter(Strict):
         default_factory=dict,
         description="Any of " + ", ".join(meters.RULES),
     )
-
+    calendar: dict[str, Any] | None = Field(
+        None, description="Calendar document, docs/SPEC.md section 2.9; left out: by the rules"
+    )
     replace: bool = Field(
         False,
         description="Register anew, with new secrets, a meter of which nothing was ever heard",
@@ -183,6 +188,7 @@ class NewMeter(Strict):
             settings={name: value for name, value in given.items() if value is not None},
             rules=self.rules,
             metering=self.metering,
+            calendar=self.calendar,
         )
 
 
@@ -223,10 +229,10 @@ class SettingsOrder(Strict):
 
 
 class RelayOrder(Strict):
-    """Switch the supply. `disconnected` needs `expires_utc_s`."""
+    """Switch the supply, or put a meter into service. `disconnected` needs `expires_utc_s`."""
 
     kind: Literal["relay"]
-    state: Literal["connected", "disconnected"]
+    state: Literal["connected", "disconnected", "commissioned"]
     expires_utc_s: UtcSeconds | None = None
 
 
@@ -301,6 +307,14 @@ class ClockOrder(Strict):
     utc_s: ClockTime | None = None
 
 
+class CalendarOrder(Strict):
+    """When a supply may be cut for want of credit; null: by the settings again."""
+
+    kind: Literal["calendar"]
+    document: dict[str, Any] | None = Field(description="docs/SPEC.md section 2.9, or null")
+    expires_utc_s: UtcSeconds | None = None
+
+
 class ResendOrder(Strict):
     """Have a meter send the records of a store above `seq` again."""
 
@@ -373,6 +387,7 @@ NewOrder: TypeAlias = (
     | LinkOrder
     | ClockOrder
     | ResendOrder
+    | CalendarOrder
 )
 KINDS = _kinds(NewOrder)
 

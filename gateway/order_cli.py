@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway import tariff_files, words
+from gateway import calendar_files, tariff_files, words
 from gateway.client_cli import DEFAULT_URL, Client, GatewayUrl, Key, Meter, TokenFile, moment
 from gateway.errors import GatewayError
 from gateway.run_cli import fail
@@ -42,7 +42,7 @@ def say(view: dict[str, Any]) -> None:
 @order.command("relay")
 def relay(
     meter: Meter,
-    state: Annotated[str, typer.Argument(help="connected or disconnected")],
+    state: Annotated[str, typer.Argument(help="connected, disconnected or commissioned")],
     valid_h: Annotated[
         int, typer.Option(min=1, help="Hours after which a disconnection is not done any more.")
     ] = 24,
@@ -51,7 +51,7 @@ def relay(
     gateway: GatewayUrl = DEFAULT_URL,
     token_file: TokenFile = None,
 ) -> None:
-    """Switch the supply on or off by order of the utility."""
+    """Switch the supply on or off by order of the utility, or put a new meter into service."""
     body: dict[str, Any] = {"kind": "relay", "state": state}
     if state == "disconnected":
         now_ms = Client(gateway, token_file).ask("GET", "/api/health")["utc_ms"]
@@ -95,6 +95,29 @@ def tariff(
     except GatewayError as error:
         raise fail(error) from error
     _send(gateway, token_file, meter, {"kind": "tariff", "document": document}, wait, key)
+
+
+@order.command("calendar")
+def calendar(
+    meter: Meter,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|NAME|null",
+            help="File, name of a ready-made calendar, or null: by the settings again.",
+        ),
+    ],
+    wait: Wait = False,
+    key: Key = "",
+    gateway: GatewayUrl = DEFAULT_URL,
+    token_file: TokenFile = None,
+) -> None:
+    """Say when a meter may cut for want of credit."""
+    try:
+        document = None if source == "null" else calendar_files.read(source)
+    except GatewayError as error:
+        raise fail(error) from error
+    _send(gateway, token_file, meter, {"kind": "calendar", "document": document}, wait, key)
 
 
 @order.command("arrears")

@@ -18,9 +18,9 @@ from typing import Any
 import sqlalchemy as sa
 import uvicorn
 
-from firmware.core.records import LEDGER_LOST
-from gateway import api, auth, certificates, orders, tables, words
+from gateway import api, auth, certificates, orders, tables
 from gateway.accounts import Accounts
+from gateway.alarms import of_meters
 from gateway.audit import Audit
 from gateway.broker import Address, Broker, TlsListener, free_port
 from gateway.clock import Clock
@@ -373,20 +373,8 @@ class Gateway:
             alarms.append(f"{quarantined} messages in quarantine")
         if self.ingest.quarantine_full:
             alarms.append(f"quarantine is full, {self.ingest.quarantine_full} messages not kept")
-        lost = {*blocked, *self.audit.lost}
-        for meter in self.meters.ids():
-            service = self.live.view(meter).get("service", "")
-            if service == LEDGER_LOST or (not service and meter in lost):
-                alarms.append(
-                    f"{meter} lost ledger records and takes no credit "
-                    f"(orders that wait: {blocked.get(meter, 0)}): bijli meter resync {meter}"
-                )
-            elif service:
-                alarms.append(f"{meter}: {words.SERVICES[service]}")
-        for meter, step in self.live.went_back.items():
-            alarms.append(f"{meter}: the register went back from {step}")
-        for meter, count in self.audit.mismatches.items():
-            alarms.append(f"{meter}: {count} records whose balance is not the recomputed one")
+        for meter, texts in of_meters(self.meters.ids(), self.live, self.audit, blocked).items():
+            alarms += [f"{meter}: {text}" for text in texts]
         upstream: dict[str, Any] = {"configured": self.upstream is not None}
         if self.upstream is not None:
             upstream["backlog"] = self.upstream.backlog()

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from firmware.console import statements
+from firmware.core.records import REASONS as RECORDED
+from firmware.relay import arbitration
 from gateway.errors import FieldError
 
 MP_PER_RUPEE = 100_000
@@ -18,6 +20,14 @@ STATES = {
     "ready_for_reconnection": "supply off, comes back with a recharge",
     "disconnected": "supply off by the utility",
 }
+WOULD_CUT = "warn only: the supply would be cut now"
+WAYS_BACK = {
+    "limiter": "supply off, comes back by itself",
+    "over_current": "supply off, comes back by itself",
+    "test": "supply off, comes back by itself",
+    "tamper": "supply off until the utility switches it on",
+}
+"""What is said instead of the state's words, by the cause in force."""
 CREDITS = {
     "in_credit": "in credit",
     "low_credit": "low credit",
@@ -31,7 +41,32 @@ REASONS = {
     "order": "order of the utility",
     "ledger_lost": "ledger lost, supply is kept",
     "mode": "postpaid",
+    "limiter": "load above its limit",
+    "over_current": "current above its limit",
+    "tamper": "tamper",
+    "test": "test of the switch",
+    "ended": "its cause has ended",
+    "partial": "enough of the dues was paid",
+    "commissioned": "put into service",
 }
+HOLDS = {
+    "": "",
+    "commissioning": "not put into service yet",
+    "ledger_lost": "ledger lost",
+    "closed": "account closed",
+    "credit_mode": "postpaid",
+    "start": "just started",
+    "order": "no order can be decided, the flash refuses writes",
+    "sensor_fault": "fault of the sensor",
+    "time_unknown": "the time is unknown",
+    "server_down": "no answer from the gateway",
+    "switched": "prepaid only for some days",
+    "warning": "the last warning is too recent",
+    "warn_only": "warns only",
+    "window": "outside the allowed hours",
+    "interval": "the contact has just moved",
+}
+"""Why a credit cut does not happen, by the word of `hold` in the present values."""
 MODES = {
     "prepayment": "prepaid",
     "credit": "postpaid",
@@ -86,6 +121,11 @@ RESULTS = {
     "resync_needed": "waits, the meter needs a resync first",
     "closed": "refused, the account is closed",
 }
+RELAY_ORDERS = {
+    "connected": "supply on",
+    "disconnected": "supply off",
+    "commissioned": "put into service",
+}
 ORDERS = {
     "recharge": "recharge",
     "tariff": "tariff",
@@ -101,8 +141,12 @@ ORDERS = {
     "clock": "allow a large clock step",
     "resync": "resync of the ledger",
     "resend": "send records again",
+    "calendar": "calendar of the allowed hours",
 }
 
+
+EXCESS = "excess-"
+"""What the id of a ledger entry for a month's excess load begins with; the month is behind it."""
 
 CHANGES = {
     "mismatch": "stopped, the meter's totals are not the gateway's",
@@ -119,6 +163,31 @@ def refusal(code: str, field: str) -> str:
     if code == "range" and field == "balance_mp":
         return "refused, the balance would be above the highest of this meter"
     return RESULTS.get(code, code)
+
+
+def supply(state: str, cause: str) -> str:
+    """The state of the supply, and how it ends; cause: the one in force."""
+    return WAYS_BACK.get(cause, STATES[state])
+
+
+def causes(record: dict[str, Any]) -> list[str]:
+    """What stands after a `control` record, the cause in force first; also after a `relay` record,
+    in which older firmware said less."""
+    if "standing" in record:
+        found: list[str] = arbitration.words(record["standing"])
+        return found
+    return {"ready_for_reconnection": ["credit"], "disconnected": ["order"]}.get(
+        record["state"], []
+    )
+
+
+def _control(record: dict[str, Any]) -> str:
+    """What a `control` or `relay` record says."""
+    cause = next(iter(causes(record)), "")
+    reason = REASONS[record["reason"]]
+    why = REASONS[cause] if cause else reason
+    text = supply(record["state"], cause) + (f" ({why})" if why else "")
+    return text if why == reason else f"{text}; why now: {reason}"
 
 
 def rupees(amount_mp: int) -> str:
@@ -181,6 +250,9 @@ def _event(code: int, detail: int) -> str:
     number = "unknown number" if detail < 0 else str(detail)
     changed = "key" if detail == 1 else "link settings"
     milli = f"{detail / 1000:.1f}"
+    reason = REASONS[RECORDED[detail]] if 0 < detail < len(RECORDED) else ""
+    why = f": {reason}" if reason else ""
+    limit = " and ".join(REASONS[word] for word in arbitration.words(detail))
     texts = {
         7: f"over-voltage: above {milli} V",
         8: f"over-voltage is over, it was up to {milli} V",
@@ -202,11 +274,13 @@ def _event(code: int, detail: int) -> str:
         215: f"overload: above the sanctioned {detail} W",
         216: f"overload is over, it was up to {detail} W",
         251: "tamper: meter cover open",
-        301: "contact opened",
-        302: "contact closed",
+        301: f"contact opened{why}",
+        302: f"contact closed{why}",
         1001: f"low credit: below {amount} rupees",
         1002: f"credit used up, {span(detail)} of grace begin",
-        1003: "grace is over, supply will be cut in the next allowed window",
+        1003: "grace is over, supply will be cut in the next allowed window"
+        if detail
+        else "grace is over, when the supply can be cut is not known",
         1004: "in credit again",
         1005: f"emergency credit of {amount} rupees is offered: press the meter's button",
         1006: f"low credit: {detail} % of the last recharge are left",
@@ -232,6 +306,15 @@ def _event(code: int, detail: int) -> str:
         1036: "configuration unreadable, last good copy in use",
         1037: f"new {changed} in use, the old dropped",
         1038: f"new {changed} given up, the old stay",
+        1060: WOULD_CUT,
+        1061: "time unknown for too long: the supply will be cut after an hour of supply",
+        1062: f"{limit or 'a limit'} too often: locked out for a while",
+        1063: "the contact did not close",
+        1064: f"the contact follows again (event {detail} is over)",
+        1065: f"cuts were held for want of the gateway: a last grace of {span(detail)} begins",
+        1066: "the meter hears no gateway",
+        1067: f"the meter hears the gateway again after {span(detail)}",
+        1068: "put into service",
         1039: f"{detail} records are missing from the meter's journal",
     }
     return texts.get(code, f"event {code} ({detail})")
@@ -267,7 +350,7 @@ def order(view: dict[str, Any]) -> str:
     """What an order asks for, in words."""
     kind, members = view["kind"], view["members"]
     if kind == "relay":
-        return "supply on" if members["state"] == "connected" else "supply off"
+        return RELAY_ORDERS[members["state"]]
     if kind == "tariff":
         return (
             f"tariff {members['document'].get('id')} version {members['document'].get('version')}"
@@ -275,6 +358,9 @@ def order(view: dict[str, Any]) -> str:
     if kind == "settings":
         changes = sorted(members["document"].items())
         return "settings: " + ", ".join(f"{name} {value}" for name, value in changes)
+    if kind == "calendar":
+        document = members["document"]
+        return f"calendar {document['id']}" if document else "calendar by the settings"
     if kind == "arrears":
         return f"arrears of {rupees(members['amount_mp'])} rupees, {_recovery(members)}"
     if kind == "account":
@@ -319,6 +405,9 @@ def describe(record: dict[str, Any]) -> str:
             "refund": "refund of",
             "adjustment": "adjustment of",
         }[record["kind"]]
+        month = str(record.get("id", "")).removeprefix(EXCESS)
+        if month != record.get("id", "") and not record.get("counter"):
+            what = f"load above the sanctioned one in {month}:"
         return (
             f"{what} {rupees(record['amount_mp'])} rupees, "
             f"balance {rupees(record['balance_mp'])} rupees"
@@ -336,9 +425,10 @@ def describe(record: dict[str, Any]) -> str:
         if not record["start_utc_s"] and not record["charge_mp"]:
             return "the date of the billing period is known now"
         return f"billing period closed: {rupees(record['charge_mp'])} rupees charged"
-    if kind == "relay":
-        reason = REASONS[record["reason"]]
-        return f"{STATES[record['state']]}" + (f" ({reason})" if reason else "")
+    if kind in ("relay", "control"):
+        return _control(record)
+    if kind == "calendar":
+        return "calendar of the allowed hours changed"
     if kind == "order":
         what = ORDERS.get(record["kind"], f"order of kind {record['kind']}")
         return f"{what}: {RESULTS.get(record['result'], record['result'])}"

@@ -40,7 +40,7 @@ HEAP_KB_RANGE = (32, 8192)
 
 # The emulator's own modules live in the interpreter's heap too; what they leave over is taken away
 # before the firmware starts (vm/emu/start.py), so this only has to be enough.
-EMULATOR_HEAP_KB = {32: 160, 64: 320}
+EMULATOR_HEAP_KB = {32: 200, 64: 400}
 
 INTERRUPT_GRACE_S = 0.2  # a program that uses the clock notices a Ctrl-C by itself within this
 INTERRUPT_LIMIT_S = 1.0  # after a signal, input goes on even if nobody admits to having seen it

@@ -148,6 +148,21 @@ async def _calibrate(console, words):
     _show(console)
 
 
+async def _commission(console, words):
+    _no_more(words)
+    if not console.unlocked():
+        raise CommandError("commission", "is locked: `unlock CODE` first")
+    if not console.meter.attempt(console.meter.control.commission):
+        raise CommandError("flash", "refuses writes, nothing was changed")
+    console.say("the meter is in service")
+
+
+async def _relay(console, words):
+    from firmware.console import contact
+
+    await contact.relay(console, words)
+
+
 # name: (lowest, highest) in thousandths of its unit
 _REFERENCES = {"voltage": (1000, 400000), "current": (100, 120000)}
 
@@ -213,6 +228,8 @@ COMMANDS = {
     "explain": (_explain, " [month | FROM [TO]]", "why the balance moved, today or since a date"),
     "bill": (_bill, "", "today, the month so far, and what is to be expected"),
     "emergency": (_emergency, "", "takes the emergency credit that is offered"),
+    "commission": (_commission, "", "puts a new meter into service"),
+    "relay": (_relay, " [test [CODE]]", "the contact; test: opens it for 5 s, asks before"),
     "raw": (_raw, "", "what the sensor reads, before and after calibration"),
     "unlock": (_unlock, " CODE", "allows calibration for 10 minutes"),
     "lock": (_lock, "", "ends that"),

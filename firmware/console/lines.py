@@ -57,6 +57,15 @@ _WORDS = """
 1050 tamper: current flows past the open contact
 1051 no current past the contact any more
 1052 cover closed
+1060 warn only: the supply would be cut now
+1061 time unknown for too long, cut in an hour
+1062 tripped too often, locked out
+1063 contact did not close
+1064 contact follows again
+1065 no gateway: last grace begins
+1066 gateway is silent
+1067 gateway is heard again
+1068 commissioned
 """
 
 # Events whose detail is a limit or the worst value, in thousandths; the words before it, the unit.
@@ -118,7 +127,7 @@ def detail(record, utc_offset_s):
     if code == events.CREDIT_EXHAUSTED:
         return "%d h %d min of grace" % (value // 3600, value // 60 % 60)
     if code == events.GRACE_OVER:
-        return "not before " + civil.text(value, utc_offset_s)
+        return "not before " + civil.text(value, utc_offset_s) if value else "when is not known"
     if code == events.NO_CUT_BEFORE or (code == events.PREPAID and value):
         return "no cut before " + civil.text(value, utc_offset_s)
     if code == events.SENSOR_FAULT:
@@ -197,12 +206,14 @@ def record_line(record, utc_offset_s):
             record["end_wh"] - record["start_wh"],
             rupees(record["charge_mp"], 5),
         )
-    if kind == "relay":
+    if kind in ("relay", "control"):
         return "relay %s, contact to be %s, reason %s" % (
             record["state"],
             "closed" if record["contact"] else "open",
             record["reason"],
         ) + _standing(record)
+    if kind == "calendar":
+        return "calendar id=%s" % record["id"] + _standing(record)
     if kind == "settings":
         document = record["document"]
         words = ["%s %s" % (name, document[name]) for name in document]

@@ -40,6 +40,8 @@ class Terminal:
         self._too_long = False
         self._unlocked_until_s = 0
         self._next_code_s = CODE_WAIT_S
+        self.test_code = ""  # begins a test of the contact, until `test_until_s`
+        self.test_until_s = 0
 
     async def serve(self, poller, stdin):
         """Serves the port until nobody has typed for 10 minutes. poller: a select.poll on standard

@@ -22,8 +22,35 @@ recharge_min_mp 0 0 10000000000
 balance_max_mp 0 0 10000000000
 grace_s 86400 0 2592000
 window_start_min 600 0 1439
-window_end_min 780 1 1440"""
-"""The rules about credit: `rows` reads it."""
+window_end_min 780 1 1440
+window_days 63 1 127
+cut_mode 1 0 1
+floor_mp 0 -10000000000 0
+warned_days 0 0 30
+debt_cap_mp 0 0 10000000000
+grace_counts_outage 0 0 1
+restore_percent 0 0 100
+undated_limit_h 72 0 720
+undated_debt_cap_mp 30000000 0 10000000000
+link_silence_h 24 1 720
+offline_debt_cap_mp 30000000 0 10000000000
+operation_min_s 5 0 600
+reclose_spread_s 0 0 3600
+tamper_cut 0 0 3"""
+"""The rules about credit and about what moves the contact: `rows` reads it."""
+
+RELAY = """\
+limit_mode 0 0 2
+limit_w 0 0 100000
+limit_over_s 120 1 3600
+limit_reclose_s 120 10 3600
+limit_attempts 4 1 100
+limit_within_s 1800 60 86400
+limit_lockout_s 300 60 86400
+trip_current_ma 0 0 100000
+trip_over_s 10 1 600
+excess_mp_per_kw 0 0 10000000000"""
+"""Limits of load and current: `rows` reads it."""
 
 _LIVE_PERIOD = "live_period_s 60 1 86400"
 
@@ -40,7 +67,7 @@ quality_persist_s 60 0 3600
 tamper_persist_s 60 0 3600"""
 """Settings of the metering: `rows` reads it."""
 
-SETTINGS = (RULES, _LIVE_PERIOD, METERING)
+SETTINGS = (RULES, _LIVE_PERIOD, METERING, RELAY)
 """What an order may set: `rows` of each."""
 
 _OF_THE_BOARD = """\
@@ -50,6 +77,7 @@ current_ratio_x1000 12500 1000 32000
 basic_current_ma 12500 100 100000
 sample_period_ms 1000 1000 60000
 export_counts 0 0 1
+commissioning 0 0 1
 opening_balance_mp 0 -10000000000 10000000000"""
 
 CA_MAX = const(4000)
@@ -157,7 +185,7 @@ class Config:
     """The checked configuration as attributes, units in their names."""
 
     def __init__(self, values):
-        """Raises ConfigError. `meter` and `tariff` are checked by who knows their form."""
+        """Raises ConfigError. Who knows their form checks `meter`, `tariff` and `calendar`."""
         if not isinstance(values, dict):
             raise ConfigError("config", "must be an object")
         integer(values, "v", 0, _VERSION, _VERSION)
@@ -171,7 +199,7 @@ class Config:
         self.broker_host, self.broker_port, self.broker_user = link[2:5]
         self.broker_password, self.broker_ca = link[5:]
         self.made_utc_s = integer(values, "made_utc_s", 0, 0, 0xFFFFFFFF)
-        for field, default, low, high in rows((_LIVE_PERIOD, _OF_THE_BOARD, METERING)):
+        for field, default, low, high in rows((_LIVE_PERIOD, _OF_THE_BOARD, METERING, RELAY)):
             setattr(self, field, integer(values, field, default, low, high))
         rules = values.get("rules", {})
         if not isinstance(rules, dict):
@@ -181,6 +209,7 @@ class Config:
         check_rising({}, self)
         check_block_min(self.block_min)
         self.tariff = section(values, "tariff")
+        self.calendar = section(values, "calendar") if "calendar" in values else None
 
     def creep_ua(self):
         """The current below which nothing registers, in uA."""

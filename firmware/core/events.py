@@ -5,6 +5,7 @@ from firmware.core.shim import const
 POWER_FAILED = const(101)
 POWER_RESTORED = const(102)
 CLOCK_SET = const(151)
+MAGNET = const(201)
 POSTPAID = const(211)
 PREPAID = const(212)
 FORWARDED_ONLY = const(213)
@@ -37,6 +38,15 @@ RESYNCED = const(1033)
 STORAGE_REFUSES = const(1034)
 STORAGE_WRITES = const(1035)
 CONFIG_COPY = const(1036)
+WOULD_CUT = const(1060)
+UNDATED_CUT = const(1061)
+LIMITER_LOCKED = const(1062)
+NOT_CLOSED = const(1063)
+CONTACT_WORKS = const(1064)
+OFFLINE_GRACE = const(1065)
+LINK_SILENT = const(1066)
+LINK_HEARD = const(1067)
+COMMISSIONED = const(1068)
 
 # Conditions in the order of metering/quality.py and metering/tamper.py: over-voltage, low voltage,
 # over-current, overload, reversed current, current past an open contact, magnet, cover. IS 15959

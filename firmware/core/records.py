@@ -15,7 +15,21 @@ CAUSES = ("power", "hard", "watchdog", "soft", "brownout", "unknown")
 CREDIT_KINDS = ("opening", "recharge", "refund", "adjustment")
 STATES = ("connected", "ready_for_reconnection", "disconnected")
 LEDGER_LOST = "ledger_lost"
-REASONS = ("start", "credit", "recharge", "order", LEDGER_LOST, "mode")
+REASONS = (
+    "start",
+    "credit",
+    "recharge",
+    "order",
+    LEDGER_LOST,
+    "mode",
+    "limiter",
+    "over_current",
+    "tamper",
+    "test",
+    "ended",
+    "partial",
+    "commissioned",
+)
 MODES = ("prepayment", "credit")
 RESULTS = (
     "accepted",
@@ -76,6 +90,7 @@ RECORDS = {
         "start_utc_s u32 end_utc_s u32 start_wh i64 end_wh i64 charge_mp i64 tariff text "
         "tariff_version u16 balance_mp i64",
     ),
+    # Replaced by `control`; only older firmware writes it.
     "relay": (7, "state states contact u8 reason reasons R"),
     "order": (8, "O kind text result results R"),
     # Accepted orders that change the meter's state: the record is the answer's.
@@ -103,6 +118,8 @@ RECORDS = {
     "recovery": (20, "O amount_mp i64 share_percent u8 per_day_mp i64 at_once u8 R"),
     "mode": (21, "O mode modes amount_mp i64 share_percent u8 per_day_mp i64 R"),
     "account": (22, "O action actions document json R"),
+    "control": (23, "state states contact u8 reason reasons standing u16 R"),
+    "calendar": (24, "O document json R"),
 }
 """Type to its code and its members."""
 
@@ -142,6 +159,8 @@ LEDGER = (
     "recovery",
     "mode",
     "account",
+    "control",
+    "calendar",
 )
 """Types that are hash-chained: each carries the digest of the one before."""
 
@@ -155,6 +174,7 @@ ORDERED = (
     "recovery",
     "mode",
     "account",
+    "calendar",
 )
 """Types whose `id` is that of an order, of which they are the answer."""
 

@@ -249,16 +249,17 @@ class Account:
         return self.recovers_daily() and not self.arrears_day
 
     def settle(self):
-        """Makes a new tariff once more, after a collection: its parts lie among what it came with,
-        and would leave the free heap in pieces."""
+        """Makes a new tariff once more, after a collection, and again after the next: its parts lie
+        among what it came with, then beside those, and would leave the free heap in pieces."""
         tariff = self.tariff
-        if tariff is None or tariff.settled:
+        if tariff is None or tariff.settled == 2:
             return
+        settled = tariff.settled + 1
         try:
             tariff = tariffs.parse(tariff.document)
         except MemoryError:
             return  # it is tried again with the next collection
-        tariff.settled = True
+        tariff.settled = settled
         self.tariff = tariff
 
     def divide(self, kind, amount_mp, import_wh):

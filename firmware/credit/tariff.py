@@ -45,7 +45,7 @@ class Tariff:
     fixed: of each fixed line (index in `lines`, "connection", "kw" or "band", bands of (limit in kW
         or None, mp a month), "daily", "monthly" or "first_recharge", by_supply).
     json: the document as its bytes; a record may carry a Tariff in place of its document.
-    growth: kept by charges.py. settled: Account.settle has made it.
+    growth: kept by charges.py. settled: how often Account.settle made it.
     """
 
     def __init__(self, document):
@@ -62,7 +62,7 @@ class Tariff:
         self.lines = ()
         self.fixed = ()
         self.growth = None
-        self.settled = False
+        self.settled = 0
 
     @property
     def document(self):

@@ -20,7 +20,7 @@ from firmware.link.mqtt import Client, LinkDown, reason
 from firmware.storage.errors import StorageError
 
 BATCH_RECORDS = const(16)
-BATCH_BYTES = const(3500)
+BATCH_BYTES = const(2500)
 
 _READ_RECORDS = const(2)  # dicts held at once; they take more heap than their JSON
 _ACK_S = const(30)
@@ -370,6 +370,7 @@ class Uplink:
         if answer is None:
             self.refused += 1
             return
+        self._meter.heard()
         if len(self._answers) >= _ANSWERS_MAX:
             # The gateway asks again with the same id and gets the same answer.
             self._answers.pop(0)
@@ -381,6 +382,7 @@ class Uplink:
     def _take_ack(self, payload):
         store, seq = codec.check_ack(payload)
         if store == self._journal.store_id and seq <= self._sent_seq:
+            self._meter.heard()
             self._journal.acknowledge(seq)
             self._retry_s = _RETRY_MIN_S
             self._retry_up_s = 0
@@ -396,6 +398,7 @@ class Uplink:
         self._nonce = None
         self._timed.set()
         self._meter.credentials.verified()
+        self._meter.heard()
         if round_trip_ms > _ROUND_TRIP_MAX_MS and self._meter.clock.utc_s() is not None:
             return  # asked again after half a minute
         self._time_due_up_s = self._meter.clock.up_s() + _TIME_EVERY_S

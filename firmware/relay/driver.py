@@ -16,7 +16,7 @@ class RelayDriver:
     command begins, so that somebody calls `finish`."""
 
     def __init__(self, kind, close_pin, open_pin, aux_pin, begun):
-        self._latching = kind == "latching"
+        self.latching = kind == "latching"
         self._close_pin = close_pin
         self._open_pin = open_pin
         self._aux_pin = aux_pin
@@ -25,7 +25,7 @@ class RelayDriver:
 
     def operate(self, closed):
         """Begins to move the contact."""
-        if self._latching:
+        if self.latching:
             (self._open_pin if closed else self._close_pin).value(0)
             (self._close_pin if closed else self._open_pin).value(1)
         else:
@@ -35,7 +35,7 @@ class RelayDriver:
 
     def finish(self):
         """Ends what `operate` began; the contact has moved or never will."""
-        if self._latching:
+        if self.latching:
             self._close_pin.value(0)
             self._open_pin.value(0)
         self.busy = False

@@ -294,11 +294,13 @@ ORDERS = (
     "resend",
     "key",
     "link",
+    "calendar",
 )
 
 
 def recharge(run, rng):
-    run.recharge(rng.choice(run.meters), rng.randint(1, 4_000_000))
+    # So little that the credit of a meter ends now and then.
+    run.recharge(rng.choice(run.meters), rng.randint(1, rng.choice((20_000, 100_000, 300_000))))
 
 
 def repeat_request(run, rng):
@@ -330,6 +332,7 @@ def order(run, rng):
         entry, amount_mp = rng.choice((("refund", -1), ("adjustment", -1), ("adjustment", 1)))
         members = {"entry": entry, "amount_mp": amount_mp * rng.randint(1, 500_000)}
     elif kind == "mode":
+        meter = run.meters[0]  # for 7 days behind a switch nobody is cut: not all of them
         members = {"mode": rng.choice(("credit", "prepayment"))}
         if members["mode"] == "prepayment":
             members["share_percent"] = rng.randint(0, 60)
@@ -337,6 +340,11 @@ def order(run, rng):
         members = {"limit_mp": rng.choice((0, rng.randint(1, 2_000_000)))}
     elif kind == "settings":
         members = {"document": {"low_credit_mp": rng.randint(0, 3_000_000)}}
+    elif kind == "calendar":
+        start_min = rng.randint(0, 1200)
+        windows = [[rng.randint(1, 127), start_min, start_min + rng.randint(1, 240)]]
+        document = {"v": 1, "id": f"chaos-{start_min}", "windows": windows}
+        members = {"document": rng.choice((document, None))}
     elif kind == "relay":
         run.disconnect(meter, rng.randint(MINUTE_MS, HOUR_MS))
         return
@@ -356,6 +364,16 @@ def order(run, rng):
     run.order(meter, kind, members)
 
 
+def tenant(run, rng):
+    """Another consumer: the account is closed, and one for him opened."""
+    run.change_tenant(rng.choice(run.meters), rng.randint(0, 300_000))
+
+
+def cover(run, rng):
+    """Somebody opens the meter that cuts for it, and the utility switches it on again."""
+    run.open_cover(run.meters[0], rng.randint(MINUTE_MS, HOUR_MS))
+
+
 def backup(run, rng):
     run.back_up()
 
@@ -370,6 +388,8 @@ OPERATIONS = {
     "recharge cancelled": (cancel, 20),
     "tariff order": (tariff, 30),
     "other order": (order, 120),
+    "new tenant": (tenant, 15),
+    "cover opened": (cover, 15),
     "backup": (backup, 40),
     "load changed": (load, 60),
 }

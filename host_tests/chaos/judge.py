@@ -7,7 +7,8 @@ recomputed here from the records, with the second opinion on charges of property
 |---|---|
 | balance | in every record: credits - closed periods - charges of the open one |
 | once | a recharge is in a meter's ledger at most once, and once if anybody calls it confirmed |
-| agreed | meter, gateway and utility have the same end for every recharge that was ordered |
+| agreed | all three have the same end for every recharge, meter and gateway for every order |
+| supply | no cut without warning or outside its window; each cause begins and ends as it may |
 | energy | a register only grows, never beyond what the meter saw, loses at a cut what it may |
 | told | a ledger record that is damaged is missed, and a resync gives back the very totals |
 | stored | what was acknowledged is stored; flash, gateway and utility hold the same records |
@@ -33,7 +34,7 @@ CUT_S = 10
 LATE_MAX_WH = 1_000_000  # what a meter may consume while its flash refuses
 PER_MILLE = 3  # of the sensor and its sampling
 TURN_MS = 120_000  # a gap of two samples is bridged, and a board may be a minute ahead
-DECIDED = ("accepted", "range", "malformed", "unsupported", "expired", "time_unknown")
+DECIDED = ("accepted", "range", "malformed", "unsupported", "expired", "time_unknown", "closed")
 
 
 class Violation(Exception):
@@ -303,11 +304,39 @@ def judge_damage(meter, damaged, records):
     return found
 
 
-def judge_recharges(requests, credits, at_gateway, at_utility):
+def judge_orders(meter, records, orders):
+    """Compare the ends of a meter's orders with its records; orders: the gateway's rows."""
+    found = []
+    decided = {record["id"]: record for record in records if record.get("counter")}
+    for row in orders:
+        record = decided.get(row["id"])
+        result = None if record is None else record.get("result", "accepted")
+        if row["state"] in ("done", "refused") and row["result"] != result:
+            text = f"{row['kind']} {row['id']} is {row['state']} ({row['result']}), its record "
+            found.append(Violation("agreed", meter, text + f"says {result}"))
+        elif row["state"] == "cancelled" and record is not None:
+            found.append(Violation("agreed", meter, f"{row['id']} is cancelled, and was done"))
+    return found
+
+
+def judge_tenants(meter, records, accounts):
+    """Each change of the tenant was made, and made once; accounts: the numbers asked for."""
+    opened = [
+        record["document"]["account"]
+        for record in records
+        if record["type"] == "account" and record["action"] == "opened"
+    ]
+    if sorted(opened) != sorted(accounts):
+        return [Violation("once", meter, f"opened {sorted(opened)}, asked were {sorted(accounts)}")]
+    return []
+
+
+def judge_recharges(requests, credits, at_gateway, at_utility, refused=()):
     """Compare the ends of all recharges that were ordered.
 
     requests: {id: (meter, amount_mp)}; credits: {id: (meter, ledger record)}; at_gateway: {id:
-    (state, meter, amount_mp, balance_mp)}; at_utility: {id: {state: (meter, amount, balance)}}.
+    (state, meter, amount_mp, balance_mp)}; at_utility: {id: {state: (meter, amount, balance)}};
+    refused: ids of those that a meter without an account may have refused.
     """
     found = []
 
@@ -325,8 +354,10 @@ def judge_recharges(requests, credits, at_gateway, at_utility):
             say("agreed", id_, "the gateway took it and does not know it")
             continue
         state = row[0]
-        if state not in ("confirmed", "cancelled"):
+        if state not in ("confirmed", "cancelled") and not (state == "refused" and id_ in refused):
             say("agreed", id_, f"is {state} at the end")
+        if (state == "refused") != ("refused" in told):
+            say("agreed", id_, f"{state} at the gateway, {sorted(told)} at the utility")
         if (state == "confirmed") != (entry is not None):
             say("once", id_, f"{state} at the gateway, {'' if entry else 'not '}in the ledger")
         if (state == "confirmed") != ("confirmed" in told):

@@ -64,12 +64,12 @@ SAVED_LATER = (
 """,
 )
 SAVED_BY_TICK = (
-    """        self._run_grace(utc_s, dt_ms)
+    """        self.control.run(utc_s, dt_ms)
 """,
     """        later, self.later = getattr(self, "later", None), None
         if later:
             self.credit(*later)
-        self._run_grace(utc_s, dt_ms)
+        self.control.run(utc_s, dt_ms)
 """,
 )
 

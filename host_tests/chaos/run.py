@@ -28,10 +28,13 @@ from host_tests.chaos.judge import (
     judge_damage,
     judge_energy,
     judge_ledger,
+    judge_orders,
     judge_recharges,
     judge_records,
+    judge_tenants,
 )
 from host_tests.chaos.network import UNHURT
+from host_tests.chaos.supply import judge_supply
 from host_tests.chaos.world import ChaosWorld
 from host_tests.fakes.meter import FakeMeter
 from host_tests.fakes.worlds import records_on_flash
@@ -52,6 +55,21 @@ PAUSES_MS = (
     2 * MINUTE_MS,
     10 * MINUTE_MS,
     40 * MINUTE_MS,
+)
+RULES = (
+    # One meter is cut when a utility cuts, and for an open cover; one at any hour; one trips.
+    {"grace_s": 7200, "tamper_cut": 1},
+    {"grace_s": 1800, "window_start_min": 0, "window_end_min": 1440, "window_days": 127},
+    {
+        "grace_s": 3600,
+        "limit_mode": 2,
+        "limit_w": 400,
+        "limit_over_s": 60,
+        "limit_reclose_s": 1200,
+        "limit_attempts": 3,
+        "limit_within_s": 7200,
+        "limit_lockout_s": 3600,
+    },
 )
 REFUSAL_MS = 2 * MINUTE_MS  # a meter tries its flash again each minute
 RESYNC_TRIES = 10
@@ -143,8 +161,8 @@ class Run:
                 meter,
                 f"Consumer {n}",
                 _load(CURRENTS_A[n % len(CURRENTS_A)]),
-                50 * RUPEE_MP,
-                20 * RUPEE_MP,
+                n * RUPEE_MP,
+                RUPEE_MP,
                 zoned(685_000, 1) if n == 1 else JBVNL_URBAN,
                 sample_period_ms=SAMPLE_MS,
                 live_period_s=LIVE_S,
@@ -160,6 +178,7 @@ class Run:
         self.notes = Counter()
         self.requests = {}  # Idempotency-Key: Request, of recharges
         self.orders = {}  # the same of other orders
+        self.tenants = {}  # the same of changes of the tenant
         self.backups = []  # (file, the keys answered before it, meters changed once since)
         self._changed = set()  # meters whose credentials were changed
         self.damaged = {meter: {} for meter in self.meters}  # record's number: of the ledger?
@@ -213,6 +232,8 @@ class Run:
         for meter in self.meters:
             self.world.boards[meter].on("power_lost", lambda _, m=meter: self._lost(m))
         # What is safe from a power cut of the gateway from the beginning: some records of each.
+        for n, meter in enumerate(self.meters):
+            self.order(meter, "settings", {"document": RULES[n % len(RULES)]})
         self.live_until(self.world.now_ms + 5 * MINUTE_MS)
         self.world.settle_disk()
         self.back_up()
@@ -543,8 +564,7 @@ class Run:
         """A backup of the gateway's database, as `bijli backup` makes it."""
         file = self.folder / f"backup-{self.step}"
         back_up(self.folder / "gateway", file)
-        asked = {**self.requests, **self.orders}
-        known = {key for key, request in asked.items() if request.id}
+        known = {key for key, request in self._asked().items() if request.id}
         self.backups.append((file, known, set(self._changed)))
 
     def restore_backup(self, which, away_ms):
@@ -556,7 +576,7 @@ class Run:
         self._bury_gateway(away_ms)
         restore(self.folder / "gateway", file, None, self.world.now_ms)
         self.world.settle_disk()
-        for key, request in {**self.requests, **self.orders}.items():
+        for key, request in self._asked().items():
             if request.id and key not in known:
                 self.later(away_ms + MINUTE_MS, lambda key=key: self._ask(key))
         return True
@@ -653,14 +673,33 @@ class Run:
         self._changed.add(meter)
         self.order(meter, kind, section)
 
+    def open_cover(self, meter, ms):
+        board = self.world.boards[meter]
+        if self._for_a_while(ms, lambda: board.set(cover=True), lambda: board.set(cover=False)):
+            again_ms = ms + MINUTE_MS
+            self.later(again_ms, lambda: self.order(meter, "relay", {"state": "connected"}))
+
+    def change_tenant(self, meter, opening_mp):
+        number = next(self._keys)
+        key = f"chaos-{self.seed}-{number}"
+        body = {
+            "kind": "tenant",
+            "account": f"A-{number}",
+            "consumer": f"Tenant {number}",
+            "opening_balance_mp": opening_mp,
+        }
+        self.tenants[key] = Request(meter, 0, "accounts", body)
+        self._ask(key)
+
     def resend(self, meter, part):
         for (whose, store), seq in list(self.witness.acked.items()):
             if whose == meter:
                 self.order(meter, "resend", {"store": store, "seq": int(part * seq)})
 
     def _ask(self, key):
-        """Ask for a recharge or an order; again and again, under one key, until it is answered."""
-        request = self.requests.get(key) or self.orders[key]
+        """Ask for something; again and again, under one key, until it is answered."""
+        request = self._asked()[key]
+        request.times += 1
         answer = self.api("POST", f"/api/meters/{request.meter}/{request.path}", request.body, key)
         if answer is None or answer.status_code >= 500:
             self.notes["requests tried again"] += 1
@@ -672,12 +711,22 @@ class Run:
         if request.body.get("kind") in ("key", "link") and answer.status_code == 409:
             del self.orders[key]  # one is open, and another has to wait for it
             return
+        if request.body.get("kind") == "tenant" and answer.status_code == 409:
+            if request.times == 1:
+                del self.tenants[key]  # a change is under way
+            else:  # it may be this one, made before nobody answered or before a restoration
+                self.later(MINUTE_MS, lambda: self._ask(key))
+            return
         if answer.status_code != 201:
             raise Violation("agreed", request.meter, f"refused: {answer.text}")
         id_ = answer.json()["id"]
         if request.id not in (None, id_):
             raise Violation("once", request.meter, f"the key {key} made {request.id} and {id_}")
         request.id = id_
+
+    def _asked(self):
+        """All that was asked for, by its key."""
+        return {**self.requests, **self.orders, **self.tenants}
 
     def repeat_request(self, which):
         if self.requests:
@@ -772,9 +821,23 @@ class Run:
             said = [line for line in board.lines()[-new:] if new and " status " in line]
             if not said or " link=up waiting=0" not in said[-1]:
                 left.append(f"{meter}: {said[-1] if said else 'says nothing'}")
-        asked = {**self.requests, **self.orders}
-        left += [f"{key} has no answer" for key, request in asked.items() if request.id is None]
+        left += [f"{key} has no answer" for key, r in self._asked().items() if r.id is None]
+        left += [f"change {r.id}" for r in self.tenants.values() if r.id and not self._moved_in(r)]
         return left
+
+    def _moved_in(self, request):
+        """True if a change of the tenant is done; one that was refused is asked for again."""
+        path = f"/api/account-changes/{request.id}"
+        answer = self.api("GET", path)
+        if answer is None or answer.status_code != 200:
+            return False
+        change = answer.json()
+        if change["result"] == "mismatch":
+            raise Violation("agreed", request.meter, f"closed with other totals: {change}")
+        if change["state"] == "refused":
+            self.notes["changes of the tenant asked for again"] += 1
+            self.api("POST", path + "/retry")
+        return bool(change["state"] == "done")
 
     def _judge(self):
         world, found = self.world, self.found
@@ -789,6 +852,7 @@ class Run:
         at_gateway = _rows(self.folder / "gateway" / "gateway.sqlite", "records")
         credits = {}
         forgotten = set()
+        orders = _rows(self.folder / "gateway" / "gateway.sqlite", "orders")
         self.records = 0
         for meter in self.meters:
             store, flash = records_on_flash(self.flash_of(meter), self.folder / f"flash-{meter}")
@@ -804,12 +868,21 @@ class Run:
                 [(row["store"], json.loads(row["content"])) for row in there],
             )
             found += judge_ledger(meter, records)
+            mine = [row for row in orders if row["meter"] == meter]
+            found += self._judge_supply(meter, records, mine)
+            found += judge_tenants(
+                meter,
+                records,
+                {r.body["account"] for r in self.tenants.values() if r.id and r.meter == meter},
+            )
             damaged = self.damaged[meter]
             found += judge_damage(meter, [seq for seq in damaged if damaged[seq]], records)
             forgotten.update(r["id"] for r in records if r["seq"] in damaged and "id" in r)
             for record in records:
                 if record["type"] == "credit" and record["kind"] == "recharge":
                     credits.setdefault(record["id"], (meter, record))
+            hurt = {r["id"] for r in records if r["seq"] in damaged and "id" in r}
+            found += judge_orders(meter, records, [row for row in mine if row["id"] not in hurt])
             found += judge_energy(meter, world.truths[meter], records, POWER_MAX_W, SAMPLE_MS)
         found += self.witness.judge(forgotten)
         for meter, fake in self.floods.items():
@@ -827,15 +900,28 @@ class Run:
                     for rows in (at_gateway, at_utility)
                 ),
             )
+        recharges = _rows(self.folder / "gateway" / "gateway.sqlite", "recharges")
+        moved = {request.meter for request in self.tenants.values()}
+        refused = {r["id"] for r in recharges if r["code"] == "closed" and r["meter"] in moved}
+        self.notes["recharges refused by a closed account"] = len(refused)
         found += judge_recharges(
             {r.id: (r.meter, r.amount_mp) for r in self.requests.values() if r.id},
             credits,
             {
                 row["id"]: (row["state"], row["meter"], row["amount_mp"], row["balance_mp"])
-                for row in _rows(self.folder / "gateway" / "gateway.sqlite", "recharges")
+                for row in recharges
             },
             _recharges_at_utility(_rows(self.folder / "headend" / "headend.sqlite", "recharges")),
+            refused,
         )
+
+    def _judge_supply(self, meter, records, orders):
+        switched = [row for row in orders if row["kind"] == "relay"]
+        members = {row["id"]: json.loads(row["members"]) for row in switched}
+        supply = judge_supply(meter, records, members)
+        for reason, count in supply.begun.items():
+            self.notes["supplies cut: " + reason] += count
+        return supply.found
 
     def _judge_health(self, balances):
         health, found = self.health, self.found
@@ -890,6 +976,7 @@ class Request:
         self.amount_mp = amount_mp
         self.path = path
         self.body = body
+        self.times = 0  # it was asked for
         self.id = None
 
 

@@ -124,6 +124,7 @@ def invariants(records=None, flash=None, gateway=None, utility=None, acked=8, **
         changed.get("ledger", ledger),
         changed.get("at_gateway", at_gateway),
         changed.get("at_utility", at_utility),
+        changed.get("refused", ()),
     )
     return {violation.invariant for violation in found}
 
@@ -255,6 +256,45 @@ def test_balances_that_differ():
     _, _, _, at_utility, _ = history()
     at_utility["r-1"]["confirmed"] = (METER, 1_000_000, 1)
     assert invariants(at_utility=at_utility) == {"agreed"}
+
+
+def test_a_recharge_that_was_refused():
+    _, _, at_gateway, at_utility, ledger = history()
+    del ledger["r-2"]
+    at_gateway["r-2"] = ("refused", METER, 2_000_000, None)
+    at_utility["r-2"] = {"sent": (METER, 1, None), "refused": (METER, 2_000_000, None)}
+    ends = {"at_gateway": at_gateway, "at_utility": at_utility, "ledger": ledger}
+    assert invariants(**ends) == {"agreed"}
+    assert invariants(**ends, refused={"r-2"}) == set()  # its account was closed
+    del at_utility["r-2"]["refused"]
+    assert invariants(**ends, refused={"r-2"}) == {"agreed"}
+
+
+def test_orders_whose_end_is_not_that_of_their_record():
+    def judged(state, result, *records):
+        row = {"id": "o-1", "kind": "relay", "state": state, "result": result}
+        return [v.invariant for v in judge.judge_orders(METER, records, [row])]
+
+    refusal = {"type": "order", "id": "o-1", "counter": 3, "result": "expired"}
+    taken = {"type": "settings", "id": "o-1", "counter": 3}
+    assert judged("refused", "expired", refusal) == judged("done", "accepted", taken) == []
+    assert judged("done", "accepted", refusal) == judged("done", "accepted") == ["agreed"]
+    assert judged("cancelled", "", taken) == ["agreed"]
+    assert judged("cancelled", "") == []
+
+
+def test_a_tenant_who_never_moved_in_or_twice():
+    def opened(number):
+        return {"type": "account", "action": "opened", "document": {"account": number}}
+
+    def judged(*accounts):
+        records = [{"type": "account", "action": "closed", "document": {}}, opened("A-2")]
+        return [v.invariant for v in judge.judge_tenants(METER, records, set(accounts))]
+
+    assert judged("A-2") == []
+    assert judged("A-2", "A-3") == judged() == ["once"]
+    twice = [opened("A-2"), opened("A-2")]
+    assert judge.judge_tenants(METER, twice, {"A-2"})
 
 
 def energy(consumed_wh, register_wh):

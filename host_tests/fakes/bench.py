@@ -21,7 +21,8 @@ class Contact:
 
     def __init__(self):
         self.closed = 1
-        self.welded = False
+        self.welded = False  # never opens
+        self.stuck = False  # never closes
         self.operations = 0
 
     def coil(self, closes):
@@ -31,7 +32,7 @@ class Contact:
             def value(self, level):
                 if level:
                     contact.operations += 1
-                    if closes or not contact.welded:
+                    if not (contact.stuck if closes else contact.welded):
                         contact.closed = 1 if closes else 0
 
         return Coil()
@@ -103,6 +104,7 @@ class Bench:
         self.utc_s = utc_s
         self.ticks_ms = 2**30 - 5000  # wraps at once
         self.meter = None
+        self.gateway_answers = True  # with each reading
         self.fault = None  # of the boot before
 
     @classmethod
@@ -156,6 +158,8 @@ class Bench:
         for _ in range(0, seconds, step_s):
             self.pass_ms(step_s * 1000)
             self.utc_s += step_s
+            if self.gateway_answers:
+                self.meter.heard()
             flows = self.contact.closed or bypassed
             shunt_raw = current_ua // 1250 if flows else 0
             self.meter.sample(volts * 25, shunt_raw, step_s * 1000)
@@ -169,6 +173,12 @@ class Bench:
             self.utc_s += 1
             self.meter.sample_failed(1000, fault)
             self.meter.tick(1000)
+            self.meter.finish_operation()
+
+    def look(self, times=2):
+        """The contactor looks after the contact, as it does in seconds, but no time passes."""
+        for _ in range(times):
+            self.meter.control.contactor.step(0)
             self.meter.finish_operation()
 
     def pass_ms(self, span_ms):

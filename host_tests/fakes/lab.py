@@ -15,9 +15,10 @@ START_MS = 1_767_600_000_000  # Monday 2026-01-05 13:30 in India
 
 class Lab:
     """Use as a context. chip: errors of the INA219; load: as `12V,1A`; config: changes to the
-    configuration of boards.emulated.cli.lab_config; pulse_imp_per_kwh: the board's constant."""
+    configuration of boards.emulated.cli.lab_config; pulse_imp_per_kwh: the board's constant;
+    board: more of its settings."""
 
-    def __init__(self, folder, chip, load, pulse_imp_per_kwh=1000, **config):
+    def __init__(self, folder, chip, load, pulse_imp_per_kwh=1000, board=None, **config):
         self.config = {**lab_config(), **config}
         self._folder = folder
         self._settings = {
@@ -25,6 +26,7 @@ class Lab:
             "chip": chip,
             "load": "constant:" + load,
             "pulse_imp_per_kwh": pulse_imp_per_kwh,
+            **(board or {}),
         }
         for ratio in ("voltage_ratio_x1000", "current_ratio_x1000"):
             if ratio in config:

@@ -69,6 +69,7 @@ class FakeMeter:
             "clock",
             "resync",
             "resend",
+            "calendar",
         )
         self.old_key = None  # after a change, until the new one was used
         self.forged = 0
@@ -374,8 +375,8 @@ class FakeMeter:
                 counter=order["counter"],
                 amount_mp=order["amount_mp"],
             )
-        elif order["kind"] == "settings":
-            self.record("settings", document=order["document"], **common)
+        elif order["kind"] in ("settings", "calendar"):
+            self.record(order["kind"], document=order["document"] or {}, **common)
         elif order["kind"] == "arrears":
             self.record("recovery", at_once=order.get("at_once", 0), **_placed(order), **common)
         elif order["kind"] == "adjustment":

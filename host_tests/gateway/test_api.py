@@ -25,6 +25,9 @@ def recharge(bench, body, key="k-1", meter="JH-0001"):
     return bench.http.post(f"/api/meters/{meter}/recharges", json=body, headers=headers)
 
 
+CALENDAR = {"v": 1, "id": "nightly", "windows": [[127, 120, 180]]}
+
+
 def test_provisioning_document_is_what_the_firmware_takes_and_is_given_once(bench):
     document = bench.register(
         phone="+919876543210",
@@ -34,8 +37,10 @@ def test_provisioning_document_is_what_the_firmware_takes_and_is_given_once(benc
         live_period_s=5,
         rules={"low_credit_mp": 1, "window_start_min": 0},
         metering={"over_voltage_mv": 260000},
+        calendar=CALENDAR,
     )
     checked = Config(document)
+    assert checked.calendar == CALENDAR
     assert (checked.over_voltage_mv, checked.low_voltage_mv) == (260000, 184000)
     assert (checked.live_period_s, checked.low_credit_mp, checked.grace_s) == (5, 1, 86400)
     assert (checked.block_min, checked.sanctioned_load_w) == (30, 3000)
@@ -57,10 +62,12 @@ def test_provisioning_document_is_what_the_firmware_takes_and_is_given_once(benc
         "block_min",
         "sanctioned_load_w",
         "export_counts",
+        "commissioning",
         *METERING,
         "opening_balance_mp",
         "tariff",
         "rules",
+        "calendar",
     }
     assert len(bytes.fromhex(document["key"])) == 32
     shown = json.dumps([bench.get("/api/meters"), bench.get("/api/meters/JH-0001")])
@@ -90,6 +97,7 @@ def test_provisioning_document_is_what_the_firmware_takes_and_is_given_once(benc
         ({"metering": {"sanctioned_load_w": 5}}, "metering.sanctioned_load_w", "creep_ppm"),
         ({"metering": {"humidity": 5}}, "metering.humidity", "creep_ppm"),
         ({"wifi": {"ssid": ""}}, "ssid", "1 to 32"),
+        ({"calendar": {**CALENDAR, "windows": []}}, "calendar.windows", "a list of 1 to 8"),
         ({"surprise": 1}, "surprise", "not permitted"),
     ],
 )

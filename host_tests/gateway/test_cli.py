@@ -181,6 +181,8 @@ def test_orders(bench, run, tmp_path, tariff_file):
         (("mode", "JH-0001", "prepayment", "--share", "40"), "payment mode prepaid: done"),
         (("emergency", "JH-0001", "20"), "emergency credit of 20.00 rupees: done"),
         (("tariff", "JH-0001", tariff_file), "tariff test-slabs version 1: done"),
+        (("calendar", "JH-0001", "uttar-pradesh"), "calendar uttar-pradesh-2026: done"),
+        (("calendar", "JH-0001", "null"), "calendar by the settings: done"),
         (("clock", "JH-0001"), "allow a large clock step: done"),
         (("resend", "JH-0001", "--store", meter.store, "--seq", "1"), "send records again: done"),
         (
@@ -200,7 +202,7 @@ def test_orders(bench, run, tmp_path, tariff_file):
     assert meter.orders[0]["expires_utc_s"] == bench.clock.now_ms // 1000 + 7200
     code, text = run("order", "list", "JH-0001")
     assert code == 0
-    assert len(text.splitlines()) == 13
+    assert len(text.splitlines()) == 15
     assert text.startswith("2026-01-05 13:30:00 +05:30  o-")
     code, text = run("order", "settings", "JH-0001", "grace_s=x")
     assert (code, "grace_s=x: must be NAME=VALUE" in text) == (1, True)

@@ -4,6 +4,7 @@ import json
 
 from typer.testing import CliRunner
 
+from gateway import calendar_files
 from gateway.cli import app
 from host_tests.gateway.test_broker import certificate_files
 from host_tests.gateway.test_orders import advance_to_the_deadline
@@ -23,6 +24,8 @@ KINDS = (
     ({"kind": "resend", "store": "0badcafe", "seq": 1}, "order"),
     ({"kind": "mode", "mode": "credit"}, "mode"),
     ({"kind": "mode", "mode": "prepayment", "share_percent": 30, "per_day_mp": 5}, "mode"),
+    ({"kind": "calendar", "document": calendar_files.read("bihar")}, "calendar"),
+    ({"kind": "calendar", "document": None}, "calendar"),
 )
 
 
@@ -99,6 +102,12 @@ REFUSED = [
     ({"kind": "clock", "utc_s": 5}, "utc_s"),
     ({"kind": "resend", "store": "x", "seq": 1}, "store"),
     ({"kind": "tariff", "document": {"id": "x" * 4000}}, "document"),
+    ({"kind": "calendar"}, "document"),
+    ({"kind": "calendar", "document": {"v": 2}}, "document.v"),
+    (
+        {"kind": "calendar", "document": {"v": 1, "id": "x", "windows": [[63, 600, 600]]}},
+        "document.windows[0].end_min",
+    ),
 ]
 
 

@@ -97,8 +97,14 @@ def test_every_word_of_the_wire_has_words():
     base = {"balance_mp": 1, "amount_mp": 1, "reason": "credit", "firmware": "x"}
     for kind in CREDIT_KINDS:
         assert words.describe({**base, "type": "credit", "kind": kind})
+    entry = {"type": "credit", "kind": "adjustment", "balance_mp": 0, "amount_mp": -5_000_000}
+    assert words.describe({**entry, "id": "excess-2026-01", "counter": 0}) == (
+        "load above the sanctioned one in 2026-01: -50.00 rupees, balance 0.00 rupees"
+    )
+    assert words.describe({**entry, "id": "o-1", "counter": 7}).startswith("adjustment of -50.00")
     for state in STATES:
         assert words.describe({**base, "type": "relay", "state": state})
+        assert words.describe({**base, "type": "control", "state": state})
     for cause in CAUSES:
         assert words.describe({**base, "type": "boot", "cause": cause})
     names = [name for name in vars(sampler) if name.isupper() and name[0] != "_"]
@@ -114,7 +120,7 @@ def test_every_word_of_the_wire_has_words():
         assert words.describe({"type": "event", "code": code, "detail": 1}) != f"event {code} (1)"
         assert lines.event_words(code), code
     for kind in RECORDS:
-        if kind not in (*QUIET, "event", "boot", "credit", "relay"):
+        if kind not in (*QUIET, "event", "boot", "credit", "relay", "control"):
             record = {name: {} if form == "json" else 1 for name, form in members(kind)}
             assert words.describe({**record, "type": kind}), kind
     for mode in MODES:

@@ -51,7 +51,14 @@ def busy(bench):
     bench.run(1000, 1500, step_s=2)
 
 
-STORIES = {"few": few, "cut": cut, "busy": busy}
+def ordered(bench):
+    """Credit ran out, the contact was opened, and the utility disconnected as well."""
+    cut(bench)
+    bench.order("d-1", 1, "relay", state="disconnected", expires_utc_s=bench.utc_s + HOUR_S)
+    bench.run(HOUR_S, 0, step_s=2)
+
+
+STORIES = {"few": few, "cut": cut, "busy": busy, "ordered": ordered}
 BEGIN_UTC_S = 1769538600  # 2026-01-28 00:00 in India: the busy one closes January
 
 

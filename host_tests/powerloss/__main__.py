@@ -56,6 +56,7 @@ def config():
         "grace_s": 3600,
         "window_start_min": 600,
         "window_end_min": 780,
+        "window_days": 127,
     }
     return json.dumps(meter_config(sample_period_ms=60_000, rules=rules))
 

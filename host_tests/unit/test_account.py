@@ -218,5 +218,8 @@ def test_a_tariff_that_settles_is_the_same_one():
     assert account.state() == state
     assert (settled.lines, settled.fixed) == (before.lines, before.fixed)
     account.settle()
-    assert account.tariff is settled
+    again = account.tariff
+    assert again is not settled and again.lines == before.lines
+    account.settle()
+    assert account.tariff is again
     Account().settle()  # none yet

@@ -1,5 +1,7 @@
 """The serial console: lines, commands, the installer's code, and that refusals change nothing."""
 
+import re
+
 import pytest
 
 from firmware.console.terminal import CODE_WAIT_S, LINE_MAX, UNLOCKED_S
@@ -184,3 +186,90 @@ def test_an_implausible_measurement_changes_no_record_and_metering_goes_on(conso
     assert console.bench.meter.calibration.number == 0
     console.readings = [None]
     assert "error sensor: gave 0 good samples" in console.type("calibrate zero")
+
+
+def test_a_meter_is_put_into_service_by_somebody_with_the_code(tmp_path):
+    bench = Bench(tmp_path / "data", commissioning=1)
+    console = BenchTerminal(bench)
+    assert "error commission: is locked" in console.type("commission")
+    assert not bench.meter.control.commissioned
+    console.passes(CODE_WAIT_S)
+    console.type("unlock " + installer_code(bench.config.key))
+    for _ in range(2):
+        assert console.type("commission") == "the meter is in service\n"
+    assert len(bench.records("event", 1068)) == 1
+    bench.meter.journal.close()
+
+
+def settled(tmp_path, **config):
+    """A console, more than a minute behind the start."""
+    bench = Bench(tmp_path / "data", **config)
+    console = BenchTerminal(bench)
+    console.passes(61)
+    return console
+
+
+def code_of(shown):
+    return re.search(r"`relay test (\d{4})` within 60 s\n$", shown)[1]
+
+
+def test_a_test_of_the_contact_is_confirmed_opens_it_for_5_s_and_says_so(tmp_path):
+    console = settled(tmp_path)
+    bench = console.bench
+    assert console.type("relay") == "relay=closed operations=0\n"
+    shown = console.type("relay test")
+    assert shown.startswith("opens the supply for 5 s: ")
+    assert bench.contact.closed
+    begun_s = bench.utc_s
+    assert console.type("relay test " + code_of(shown)) == "the contact has opened and closed\n"
+    assert bench.contact.closed
+    assert 5 <= bench.utc_s - begun_s <= 8
+    assert [r["reason"] for r in bench.records("control")] == ["test", "ended"]
+    opened, closed = (bench.records("event", code)[0] for code in (301, 302))
+    assert closed["utc_s"] - opened["utc_s"] in (4, 5, 6)
+    assert console.type("relay") == "relay=closed operations=2\n"
+    bench.meter.journal.close()
+
+
+def test_a_code_counts_once_and_for_a_minute_and_a_wrong_one_ends_it(tmp_path):
+    console = settled(tmp_path)
+    code = code_of(console.type("relay test"))
+    wrong = "error code: must be the one that `relay test` shows, within its time\n"
+    assert console.type("relay test 0000" if code != "0000" else "relay test 0001") == wrong
+    assert console.type("relay test " + code) == wrong
+    code = code_of(console.type("relay test"))
+    console.passes(62)
+    assert console.type("relay test " + code) == wrong
+    code = code_of(console.type("relay test"))
+    assert console.type("relay test " + code) == "the contact has opened and closed\n"
+    assert console.type("relay test " + code) == wrong
+    assert console.type("relay toast").startswith("error relay: takes nothing, test")
+    assert len(console.bench.records("control")) == 2
+    console.bench.meter.journal.close()
+
+
+def test_a_test_is_refused_with_its_reason(tmp_path):
+    console = BenchTerminal(Bench(tmp_path / "data"))
+    bench = console.bench
+    code = code_of(console.type("relay test"))
+    shown = console.type("relay test " + code)
+    assert shown == "error relay: is not tested now, because of: start\n"
+    console.passes(61)
+    expires_utc_s = bench.utc_s + 60
+    bench.order("d-1", 1, "relay", state="disconnected", expires_utc_s=expires_utc_s)
+    code = code_of(console.type("relay test"))
+    shown = console.type("relay test " + code)
+    assert shown == "error relay: is not tested now, because of: order\n"
+    assert "open(order)" in console.type("relay")
+    assert [r["reason"] for r in bench.records("control")] == ["order"]
+    bench.meter.journal.close()
+
+
+def test_a_test_finds_a_welded_contact(tmp_path):
+    console = settled(tmp_path)
+    console.bench.contact.welded = True
+    code = code_of(console.type("relay test"))
+    assert console.type("relay test " + code) == "the contact did not follow, event 253\n"
+    assert console.type("relay").endswith("the contact does not follow, event 253\n")
+    assert not console.bench.records("event", 302)
+    console.bench.meter.journal.close()

@@ -69,6 +69,7 @@ def document(bench, **changes):
 
 
 def assert_lost(bench):
+    bench.run(2)
     live = bench.meter.live()
     assert live["service"] == "ledger_lost"
     assert (live["contact"], bench.contact.closed) == (1, 1)
@@ -185,17 +186,19 @@ def test_a_contact_that_was_open_for_want_of_credit_is_closed(make_bench):
     assert not bench.contact.closed
     spoil_record(bench, bench.records("credit")[0]["seq"])
     assert_lost(bench)
-    assert bench.records("relay")[-1]["reason"] == "ledger_lost"
+    assert bench.records("control")[-1]["reason"] == "ledger_lost"
 
 
 def test_a_contact_that_the_utility_opened_stays_open(bench):
     expires_utc_s = bench.utc_s + HOUR_S
     order = {"state": "disconnected", "expires_utc_s": expires_utc_s}
     assert bench.order("d-1", 5, "relay", **order)["result"] == "accepted"
+    bench.run(5)
     spoil_record(bench, bench.records("credit")[0]["seq"])
     live = bench.meter.live()
     assert (live["service"], live["contact"], bench.contact.closed) == ("ledger_lost", 0, 0)
     assert bench.order("d-2", 6, "relay", state="connected")["result"] == "accepted"
+    bench.run(2)
     assert bench.contact.closed
 
 

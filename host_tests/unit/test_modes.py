@@ -43,7 +43,7 @@ def test_in_credit_mode_nobody_is_warned_or_cut_however_much_is_due(bench):
     assert live["due_mp"] == -live["balance_mp"] > 2000 * RUPEE_MP
     assert (live["mode"], live["credit"], live["state"]) == ("credit", "in_credit", "connected")
     assert not WARNINGS & set(codes(bench))
-    assert not bench.records("relay")
+    assert not bench.records("control")
     assert codes(bench).count(211) == 1
     assert live["earliest_cut_utc_s"] == 0
 
@@ -55,7 +55,7 @@ def test_a_cut_supply_comes_back_at_the_switch_and_a_grace_ends(make_bench):
     balance_mp = bench.meter.balance_mp()
     assert switch(bench, 1, "credit")["balance_mp"] == balance_mp
     assert bench.contact.closed
-    relay = bench.records("relay")[-1]
+    relay = bench.records("control")[-1]
     assert (relay["state"], relay["reason"]) == ("connected", "mode")
     bench.restart()
     consume(bench, 60)
@@ -107,7 +107,7 @@ def test_what_is_due_becomes_arrears_and_for_7_days_nobody_is_cut(bench):
     bench.restart()
     while bench.contact.closed:
         bench.run(600, 30, step_s=60)
-    cut = bench.records("relay")[-1]
+    cut = bench.records("control")[-1]
     assert cut["utc_s"] == pytest.approx(cut_utc_s, abs=60)
     assert cut_utc_s - 8 * DAY_S == MIDNIGHT_UTC_S + 10 * HOUR_S
 

@@ -202,7 +202,7 @@ def test_no_cut_while_the_flash_refuses_and_it_follows(make_bench, flash):
     flash.refuses = None
     bench.run(120, 0, step_s=10)
     assert not bench.contact.closed
-    assert bench.records("relay")[-1]["contact"] == 0
+    assert bench.records("control")[-1]["contact"] == 0
 
 
 def refuse_after_one_record(bench, flash):

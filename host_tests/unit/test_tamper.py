@@ -27,6 +27,7 @@ def cut_off(bench, counter=1):
     bench.order(
         f"off-{counter}", counter, "relay", state="disconnected", expires_utc_s=expires_utc_s
     )
+    bench.run(5)
     assert not bench.contact.closed
 
 

@@ -194,3 +194,28 @@ def test_a_closed_account_is_shown(bench, browse):  # noqa: F811
     assert "account closed" in page
     assert "A-2" in page
     assert "in credit" not in page
+
+
+def test_a_browser_shows_why_a_supply_is_off_and_why_it_stays_on(bench, browse):  # noqa: F811
+    off, held = bench.meter(), bench.meter("JH-0002")
+    off.event(253)
+    off.flush()
+    off.send_live(
+        state="disconnected", contact=0, reason="order", causes=["order", "credit"],
+        operations=17, demand_w=1,
+    )  # fmt: skip
+    held.send_live(hold="server_down", would_cut=1, credit="out_of_credit", over_load_days=2)
+    view = bench.gateway.live.view
+    bench.until(lambda: view("JH-0001").get("operations") and view("JH-0002").get("hold"))
+    alarm = "JH-0001: the contact did not open"
+    bench.until(lambda: alarm in " ".join(bench.get("/api/health")["alarms"]))
+    text = browse()
+    for words in (
+        "supply off by the utility (order of the utility, no credit)",
+        "Relay operations 17",
+        alarm,
+        "No cut now no answer from the gateway",
+        "would be cut now, but only warns",
+        "Days over load 2",
+    ):
+        assert words in text, text

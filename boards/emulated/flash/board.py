@@ -32,7 +32,8 @@ class Board:
         self.relay_close = machine.Pin(26, machine.Pin.OUT)
         latching = self.relay_kind == "latching"
         self.relay_open = machine.Pin(27, machine.Pin.OUT) if latching else None
-        self.aux_contact = machine.Pin(13, machine.Pin.IN)
+        has_aux = emu.settings.get("aux_contact", True)
+        self.aux_contact = machine.Pin(13, machine.Pin.IN) if has_aux else None
         self.pulse_imp_per_kwh = emu.settings.get("pulse_imp_per_kwh", 1000)
         self.pulse_led = machine.Pin(4, machine.Pin.OUT, value=0)
         self.status_led = machine.Pin(2, machine.Pin.OUT, value=0)

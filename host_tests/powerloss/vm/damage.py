@@ -24,6 +24,8 @@ from judge import account_state, check
 from scenario import UTC_S, play
 from session import MOUNT, UNDECIDED, Session, Truth, Wrong
 
+from firmware.relay.arbitration import ORDER
+
 _LOST = 1032
 _TELLING = (1031, _LOST, 1039)
 _BLANK = b"\xff" * BLOCK_BYTES
@@ -168,13 +170,17 @@ def same_or_told(session, before, nvs, formatted):
         for record in records:
             own._record(record, 1, meter.journal.store_id)
         account, contact = own.account, own.decided_contact()
+    session.look()
     wh = meter.energy.import_wh
     check(wh <= before.true_wh, "register above the truth", wh, before.true_wh)
     check(wh >= nvs.get("wh", 0), "register below its floor", wh, nvs.get("wh"))
     if lost:
         most_mp = before.paid_mp + before.owed_mp
         check(meter.balance_mp() <= most_mp, "more credit than was paid")
-        check(session.truth.contact or meter.ordered_off, "supply is off without a ledger")
+        check(
+            session.truth.contact or meter.control.standing & ORDER,
+            "supply is off without a ledger",
+        )
     else:
         check(not formatted or new_meter, "a formatted flash is no ledger")
         check(not before.lost, "a lost ledger was found again")

@@ -11,6 +11,7 @@ from session import BOOT_BOUND_S, UNDECIDED, Session, Wrong
 
 from firmware.core.records import CALIBRATED
 from firmware.credit.account import Account
+from firmware.relay.arbitration import TEST
 
 _STEP_S = 60
 
@@ -36,6 +37,7 @@ def judge(settings, image, truth, log, time_known, show=None):
         adopt(session, before)
         old_or_new(session, before)
         contact_is_kept(session, before)
+        causes_are_kept(session)
         link_is_old_or_new(session, before)
         repeat_orders(session, before)
         money(session)
@@ -44,6 +46,7 @@ def judge(settings, image, truth, log, time_known, show=None):
         state = account_state(session.meter)
         session.restart(cause="hard", time_known=time_known)
         old_or_new(session, left)
+        causes_are_kept(session)
         check(account_state(session.meter) == state, "account after a restart")
         money(session)
     finally:
@@ -95,12 +98,17 @@ def old_or_new(session, before):
     check(wh >= quarter, "lost more than 15 minutes", wh, quarter)
     check(meter.live()["import_wh"] >= wh, "live register", meter.live()["import_wh"])
     expected = [0] * len(CALIBRATED), [0] * len(CALIBRATED)  # (those before, those in force)
+    calendar = {}
     for record in session.truth.records:
         if record["type"] == "calibration":
             expected = expected[1], [record[name] for name in CALIBRATED]
+        elif record["type"] == "calendar":
+            calendar = record["document"]
     calibration = meter.calibration
     check(calibration.before == expected[0], "calibration before", calibration.before)
     check(calibration.values == expected[1], "calibration", calibration.values)
+    found = meter.control.calendar
+    check(found.id == calendar.get("id", ""), "calendar", found.state())
     if before.grace_s is not None and before.begun is None:
         grace_s = meter.live()["grace_s"]
         low, high = before.grace_s - 2 * _STEP_S, before.grace_s + BOOT_BOUND_S + 2 * _STEP_S
@@ -133,12 +141,25 @@ def same_records(records, before):
 
 
 def contact_is_kept(session, before):
-    """The contact is as the journal says, and no pulse went against it."""
+    """The start does not move the contact; then it goes where the journal says, and not away."""
     check(not before.moved_first, "the contact moved before the decision was on flash")
+    check(session.operations == 0, "pulses at boot", session.operations)
+    session.look()
     contact = session.truth.decided_contact()
     check(session.truth.contact == contact, "contact", session.truth.contact, contact)
     moved = 1 if before.contact != contact else 0
-    check(session.operations == moved, "pulses at boot", session.operations)
+    check(session.operations == moved, "pulses behind the boot", session.operations)
+
+
+def causes_are_kept(session):
+    """Causes, and how far a want of credit has come, are those of the records."""
+    control = session.meter.control
+    standing = session.truth.decided_causes()
+    check(standing in (None, control.standing), "causes", control.standing, standing)
+    check(not control.standing & TEST, "a test outlived a start")
+    if session.truth.records[0]["seq"] == 1:
+        word = session.truth.credit_word()
+        check(control.rule.word == word, "credit rule", control.rule.word, word)
 
 
 def link_is_old_or_new(session, before):

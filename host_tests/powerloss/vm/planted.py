@@ -5,7 +5,7 @@ import session  # noqa: F401  before the firmware: it gives it the same random b
 
 from firmware.meter import Meter
 from firmware.orders import Orders
-from firmware.relay.driver import RelayDriver
+from firmware.relay.contactor import Contactor
 from firmware.storage import files, journal
 
 
@@ -31,8 +31,8 @@ def _act_first():
     append = Meter.append
 
     def act_and_append(self, kind, fields, *time):
-        if kind == "relay":
-            self._relay.operate(fields["contact"])
+        if kind == "control":
+            self.control.contactor.want(fields["contact"], fields["reason"])
         append(self, kind, fields, *time)
 
     Meter.append = act_and_append
@@ -40,7 +40,13 @@ def _act_first():
 
 def _blind_start():
     """A start pulses the relay without looking where the contact is."""
-    RelayDriver.contact = lambda self: None
+    start = Contactor.start
+
+    def pulse(self, cause):
+        start(self, cause)
+        self._driver.operate(self._wanted)
+
+    Contactor.start = pulse
 
 
 def _last_id_only():

@@ -37,6 +37,7 @@ from firmware.credit.account import Account
 from firmware.credit.tariff import Tariff
 from firmware.link import codec
 from firmware.meter import CHECKPOINT_FORMAT, Meter
+from firmware.relay.arbitration import TEST
 from firmware.relay.driver import RelayDriver
 from firmware.storage import faults
 from firmware.storage import journal as journal_module
@@ -55,6 +56,21 @@ UNDECIDED = ("old", "resync_needed")  # results after which the same order may c
 
 class Wrong(Exception):
     """The image of a cut was not survived: the text says how."""
+
+
+# What an event, or the reason of a record of the contact, makes of a want of credit.
+_WORDS = {
+    1002: "grace",
+    1061: "grace",
+    1065: "grace",
+    1003: "due",
+    1004: "in_credit",
+    "credit": "cut",
+    "partial": "grace",
+    "recharge": "in_credit",
+    "mode": "in_credit",
+    "ledger_lost": "in_credit",
+}
 
 
 class Truth:
@@ -83,6 +99,7 @@ class Truth:
         self.utc_s = 0
         self.grace_s = None
         self.contact = 1
+        self.cover = 0  # 1: open
         self.moved_first = False  # it moved before its record was on flash
         self.acked_seq = 0
         self.store_id = None
@@ -119,7 +136,7 @@ class Truth:
         self.apply(wire)
         if wire["type"] == "resync":
             self.lost = False
-        if wire["type"] in ("event", "relay", "settings"):
+        if wire["type"] in ("event", "control", "settings"):
             self.grace_s = None  # it may have begun anew: the next sample tells
         if wire["type"] == "credit" and wire["kind"] == "opening":
             self.paid_mp += wire["amount_mp"]
@@ -202,6 +219,9 @@ class Truth:
     def _off(self, off_s):
         self.utc_s += off_s
 
+    def _opened_cover(self, is_open):
+        self.cover = is_open
+
     def _contact(self, closed):
         self.contact = closed
         self.moved_first = closed != self.decided_contact()
@@ -209,9 +229,33 @@ class Truth:
     def decided_contact(self):
         """What the records say of the contact."""
         for record in reversed(self.records):
-            if record["type"] == "relay":
+            if record["type"] in ("relay", "control"):
                 return record["contact"]
         return 1
+
+    def decided_causes(self):
+        """What the records say that stands, as bits; None: those of older firmware do not say."""
+        for record in reversed(self.records):
+            if record["type"] == "control":
+                return record["standing"]
+            if record["type"] == "relay":
+                return None
+        return 0
+
+    def credit_word(self):
+        """How far the records have come with a want of credit."""
+        word = "in_credit"
+        for record in self.records:
+            kind = record["type"]
+            if kind == "event":
+                ends = record["code"] == 1032 and word != "cut"
+                word = "in_credit" if ends else _WORDS.get(record["code"], word)
+            elif kind in ("account", "mode"):
+                if word != "cut" and record.get("mode") != "prepayment":
+                    word = "in_credit"
+            elif kind in ("relay", "control"):
+                word = _WORDS.get(record["reason"], word)
+        return word
 
     def _acked(self, seq):
         self.acked_seq = max(self.acked_seq, seq)
@@ -280,6 +324,14 @@ class _Coil:
             self._session.mark("contact", self._closes)
 
 
+class _Cover:
+    def __init__(self, session):
+        self._session = session
+
+    def value(self):
+        return self._session.truth.cover
+
+
 class _Aux:
     def __init__(self, session):
         self._session = session
@@ -322,6 +374,7 @@ class Session:
         self.log = log
         self.flash = Flash(image, log)
         self.operations = 0
+        self.hears = True  # the gateway
         self.lines = []
         self.meter = None
         self._show = show
@@ -361,7 +414,7 @@ class Session:
         nvs = _Nvs(self)
         self.meter = Meter(
             config, journal, WallClock(self._ticks), relay, nvs, 100000, self._line,
-            lambda: None, Slots(KEEP_FOLDER, "secrets"),
+            lambda: None, Slots(KEEP_FOLDER, "secrets"), _Cover(self),
         )  # fmt: skip
         rtc_utc_s = self.truth.utc_s if time_known else None
         self.meter.start(cause, rtc_utc_s, faults.kept(nvs), lambda: faults.forget(nvs))
@@ -429,10 +482,18 @@ class Session:
         for _ in range(0, seconds, step_s):
             self._ticks_ms = (self._ticks_ms + step_s * 1000) & 0x3FFFFFFF
             meter = self.meter
+            if self.hears:
+                meter.heard()
             meter.sample(6000, shunt_raw if self.truth.contact else 0, step_s * 1000)
             self.mark("sample", step_s * 1000, meter.energy.import_wh, meter.live()["grace_s"])
             meter.tick(step_s * 1000)
             meter.finish_operation()
+
+    def look(self):
+        """The meter looks after the contact twice, as it does behind a start; no time passes."""
+        for _ in range(2):
+            self.meter.control.contactor.step(0)
+            self.meter.finish_operation()
 
     def show(self):
         """A live message goes out."""
@@ -448,6 +509,30 @@ class Session:
         order = {"v": 1, "meter": "JH-0001", "id": order_id, "counter": counter, "kind": kind}
         order.update(members)
         return self.send(order_id, codec.encode(order), paid_mp)
+
+    def send_new(self, kind="recharge", paid_mp=0, **members):
+        """The same under the next counter, with an id that follows from it."""
+        counter = self.meter.orders.highest + 1
+        return self.order("n-%d" % counter, counter, kind, paid_mp, **members)
+
+    def set(self, document):
+        """The gateway orders settings."""
+        self.send_new("settings", document=document)
+
+    def pay(self, amount_mp):
+        """Somebody recharges."""
+        self.send_new(paid_mp=amount_mp, amount_mp=amount_mp)
+
+    def open_cover(self, is_open):
+        """Somebody opens (1) or closes (0) the meter's cover."""
+        self.mark("opened_cover", is_open)
+
+    def test_contact(self):
+        """An installer tests the contact."""
+        word = self.meter.control.begin(TEST, "test")
+        if word:
+            raise Wrong("no test: " + word)
+        self.meter.finish_operation()
 
     def send(self, order_id, payload, paid_mp=0):
         """The same with the order's payload, signed with the key that the gateway has now."""

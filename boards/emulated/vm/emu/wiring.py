@@ -12,11 +12,11 @@ Settings read here and in the device modules, each with a default:
 `seed` (0), `load` ("appliances:default", see emu.loads), `utc_offset_min` (330), `csv_start_ms`
 (any instant of the day on which a recording starts; the first power-up's), `voltage_ratio_x1000`
 (10,000) and `current_ratio_x1000` (12,500), `shunt_uohm` (100,000), `pulse_imp_per_kwh` (1,000),
-`relay_kind` ("latching" or "single"), `chip` (errors of the INA219, see emu.ina219), `rtc_battery`
-(true), `rom_partition` (true; false: a chip built without one), `rtc_set` (false; true: the DS3231
-was set before its first power-up), `unique_id` (12 hexadecimal digits), `wifi_ssid` and `wifi_key`
-(none: any are taken), `names` (address by name, what the network's DNS server knows; nothing),
-`reset_cause`, `kept`.
+`relay_kind` ("latching" or "single"), `aux_contact` (true; false: the board has none),
+`chip` (errors of the INA219, see emu.ina219), `rtc_battery` (true), `rom_partition` (true; false: a
+chip built without one), `rtc_set` (false; true: the DS3231 was set before its first power-up),
+`unique_id` (12 hexadecimal digits), `wifi_ssid` and `wifi_key` (none: any are taken), `names`
+(address by name, what the network's DNS server knows; nothing), `reset_cause`, `kept`.
 
 Knob `sensor`: "absent" does not answer, "hang" holds the bus, "stuck" converts no more, "reset" has
 lost its supply for a moment, "overflow" has OVF set, "wild" gives results beyond its ranges.

@@ -1,0 +1,103 @@
+"""A limit of load or of current: trips after a while above it, recloses by itself, locks out.
+
+    below --over for long--> tripped --delay--> below
+                               | that was one trip too many
+                               v
+                             locked --lock-out time--> below, and trips are counted anew
+
+Nothing but its own delay recloses it, unless the limit is switched off. A trip counts against the
+following ones for `limit_within_s` of supplied time, also behind a restart; a delay that ran begins
+anew with the boot. The caller writes what `judge` asks for, and then says so to `apply`: until then
+it is asked again. Integers below 2**30 only.
+Tests: host_tests/unit/test_limiter.py.
+"""
+
+from firmware.core.shim import const
+
+TRIP = "trip"
+RECLOSE = "reclose"
+LOCK = "lock"
+
+POWER = const(0)  # which limit, what it is judged by
+CURRENT = const(1)
+
+
+class Limiter:
+    """One limit.
+
+    config: has the settings of core.config.RELAY and `sanctioned_load_w` as attributes, which may
+    change. which: POWER, judged in W, or CURRENT, judged in mA.
+    """
+
+    def __init__(self, config, which):
+        self._config = config
+        self._which = which
+        self._now_ms = 0  # of the second that runs
+        self.restore([0, 0, 0])
+
+    def state(self):
+        """The state as a list for a snapshot; `restore` takes it back."""
+        return [self.stands, self._locked, self._now_s] + self._trips_s
+
+    def restore(self, state):
+        """Takes what `state` gave."""
+        self.stands, self._locked = state[:2]  # 1: tripped; 1: locked out
+        self._now_s = state[2]  # supplied seconds, ever
+        self._trips_s = state[3:]  # of each trip that counts, rising
+        self._lasts_ms = 0  # above the limit; while tripped: since then
+
+    def judge(self, value, dt_ms, may_trip):
+        """What is to be done now: TRIP, RECLOSE, LOCK or None; call it once a second.
+
+        value: W or mA, as long as `dt_ms`; may_trip: False while nothing may trip, which then does
+        so as soon as it may if it is still above the limit.
+        """
+        config = self._config
+        now_ms = self._now_ms + dt_ms
+        self._now_s += now_ms // 1000
+        self._now_ms = now_ms % 1000
+        if self._which == CURRENT:
+            limit = config.trip_current_ma
+        elif config.limit_mode == 2:
+            limit = config.limit_w or config.sanctioned_load_w
+        else:
+            limit = 0
+        if not self.stands:
+            if not limit or value <= limit:
+                self._lasts_ms = 0
+                return None
+            wait_s = config.trip_over_s if self._which == CURRENT else config.limit_over_s
+        elif not limit:
+            return RECLOSE
+        elif self._locked:
+            wait_s = config.limit_lockout_s
+        else:
+            while self._trips_s and self._trips_s[0] < self._now_s - config.limit_within_s:
+                self._trips_s.pop(0)
+            if len(self._trips_s) >= config.limit_attempts:
+                return LOCK
+            wait_s = config.limit_reclose_s
+        if self._lasts_ms < wait_s * 1000:
+            self._lasts_ms += dt_ms
+        if self._lasts_ms < wait_s * 1000:
+            return None
+        if self.stands:
+            return RECLOSE
+        return TRIP if may_trip else None
+
+    def apply(self, stands, locked=False):
+        """What a record means, live as at recovery: after a control record whether the cause
+        stands; after an event of a lock-out (True, True)."""
+        if locked:
+            self._locked = 1
+        elif stands and not self.stands:
+            self.stands = 1
+            self._trips_s.append(self._now_s)
+        elif self.stands and not stands:
+            self.stands = 0
+            if self._locked:
+                self._locked = 0
+                self._trips_s = []
+        else:
+            return
+        self._lasts_ms = 0

@@ -1,0 +1,343 @@
+"""Causes, holds and their records on a whole meter."""
+
+import pytest
+
+from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S
+
+RUPEE_MP = 100000
+DAY_S = 24 * HOUR_S
+LATER = MIDNIGHT_UTC_S + 40 * DAY_S
+
+
+@pytest.fixture
+def make(make_bench):
+    def made(**config):
+        return make_bench(opening_balance_mp=0, sample_period_ms=60000, **config)
+
+    return made
+
+
+@pytest.fixture
+def cut(make):
+    """A meter that was cut for want of credit on Tuesday at 10:00."""
+    bench = make()
+    bench.run(36 * HOUR_S, step_s=30)
+    assert not bench.contact.closed
+    return bench
+
+
+def standing(bench):
+    live = bench.meter.live()
+    return live["causes"], live["state"], live["contact"]
+
+
+def hold(bench):
+    return bench.meter.live()["hold"]
+
+
+def switch(bench, counter, state):
+    return bench.order(f"s-{counter}", counter, "relay", state=state, expires_utc_s=LATER)
+
+
+def test_causes_stand_apart_and_the_highest_is_in_force(cut):
+    assert standing(cut) == (["credit"], "ready_for_reconnection", 0)
+    switch(cut, 1, "disconnected")
+    assert standing(cut) == (["order", "credit"], "disconnected", 0)
+    cut.order("r-2", 2, amount_mp=5 * RUPEE_MP)
+    assert standing(cut) == (["order"], "disconnected", 0)
+    assert not cut.contact.closed
+    switch(cut, 3, "connected")
+    assert standing(cut) == ([], "connected", 1)
+    assert cut.contact.closed
+    told = [(r["reason"], r["standing"], r["contact"]) for r in cut.records("control")]
+    assert told == [("credit", 16, 0), ("order", 17, 0), ("recharge", 1, 0), ("order", 0, 1)]
+
+
+def test_a_gateway_that_is_silent_holds_the_cut_to_the_cap_and_then_gives_one_grace(make):
+    bench = make(rules={"offline_debt_cap_mp": 10 * RUPEE_MP, "window_days": 127})
+    bench.gateway_answers = False
+    bench.run(2 * DAY_S, step_s=30)
+    silent = bench.records("event", 1066)
+    assert len(silent) == 1
+    assert silent[0]["utc_s"] == pytest.approx(silent[0]["detail"] + DAY_S, abs=60)
+    assert (hold(bench), bench.contact.closed) == ("server_down", 1)
+    assert "hold=server_down" in bench.meter.status_line(False, 0)
+    bench.run(7 * HOUR_S, 480, step_s=30)
+    given = bench.records("event", 1065)
+    assert [event["detail"] for event in given] == [DAY_S]
+    assert given[0]["balance_mp"] == pytest.approx(-10 * RUPEE_MP, abs=RUPEE_MP)
+    bench.run(3 * DAY_S, step_s=30)
+    cut = bench.records("control")[0]
+    assert cut["utc_s"] >= given[0]["utc_s"] + DAY_S
+    assert len(bench.records("event", 1065)) == 1
+
+
+def test_a_gateway_that_comes_back_is_told_and_one_grace_follows(make):
+    bench = make()
+    bench.gateway_answers = False
+    bench.run(2 * DAY_S, step_s=30)
+    bench.restart()
+    bench.run(120, step_s=30)
+    assert hold(bench) == "server_down"
+    bench.gateway_answers = True
+    bench.run(60, step_s=30)
+    heard = bench.records("event", 1067)
+    assert [event["detail"] for event in heard] == [pytest.approx(2 * DAY_S, abs=300)]
+    given = bench.records("event", 1065)
+    assert len(given) == 1 and bench.meter.live()["grace_s"] == pytest.approx(DAY_S, abs=90)
+    bench.run(3 * DAY_S, step_s=30)
+    assert bench.records("control")[0]["utc_s"] >= given[0]["utc_s"] + DAY_S
+
+
+def test_a_restart_is_no_silence(make):
+    bench = make()
+    bench.run(HOUR_S, step_s=30)
+    bench.gateway_answers = False
+    bench.restart(off_s=3 * DAY_S)
+    bench.run(600, step_s=30)
+    assert not bench.records("event", 1066)
+    bench.gateway_answers = True
+    bench.run(600, step_s=30)
+    bench.run(2 * DAY_S, step_s=30)
+    assert not bench.records("event", 1066)
+
+
+def test_a_start_behind_a_long_silence_waits_for_the_gateway_before_it_cuts(make):
+    bench = make()
+    bench.run(12 * HOUR_S, step_s=30)
+    bench.gateway_answers = False
+    bench.run(13 * HOUR_S, step_s=30)
+    bench.restart(off_s=33 * HOUR_S)  # Wednesday, 10:00
+    bench.run(890, step_s=10)
+    assert (hold(bench), bench.contact.closed) == ("start", 1)
+    bench.run(60, step_s=10)
+    assert (hold(bench), bench.contact.closed) == ("server_down", 1)
+    bench.restart(off_s=60)
+    bench.gateway_answers = True
+    bench.run(120, step_s=10)
+    assert len(bench.records("event", 1065)) == 1
+
+
+def test_a_start_behind_a_long_silence_cuts_when_the_gateway_answers(make):
+    bench = make()
+    bench.run(25 * HOUR_S, step_s=30)
+    bench.restart(off_s=33 * HOUR_S)
+    bench.run(120, step_s=10)
+    assert bench.contact.closed == 0
+
+
+def test_warn_only_tells_once_what_it_would_have_done(make):
+    bench = make(rules={"cut_mode": 0})
+    bench.run(4 * DAY_S, step_s=60)
+    told = bench.records("event", 1060)
+    assert len(told) == 1
+    assert (told[0]["utc_s"] + 19800) % DAY_S // HOUR_S == 10
+    live = bench.meter.live()
+    assert (live["would_cut"], live["hold"], live["contact"]) == (1, "warn_only", 1)
+    assert live["earliest_cut_utc_s"] == 0
+    bench.order("r-1", 1, amount_mp=5 * RUPEE_MP)
+    assert bench.meter.live()["would_cut"] == 0
+
+
+def test_days_behind_the_last_warning(make):
+    bench = make(rules={"warned_days": 3, "window_days": 127})
+    bench.run(60, step_s=30)
+    warned_utc_s = bench.records("event", 1002)[0]["utc_s"]
+    earliest_s = bench.meter.live()["earliest_cut_utc_s"]
+    assert earliest_s == MIDNIGHT_UTC_S + 3 * DAY_S + 10 * HOUR_S
+    bench.run(2 * DAY_S + 11 * HOUR_S, step_s=60)
+    assert (hold(bench), bench.contact.closed) == ("warning", 1)
+    bench.restart()
+    bench.run(DAY_S, step_s=60)
+    cut = bench.records("control")[0]
+    assert cut["utc_s"] >= warned_utc_s + 3 * DAY_S
+    assert cut["utc_s"] == pytest.approx(earliest_s, abs=60)
+
+
+def test_a_warning_at_an_unknown_time_counts_from_when_it_is_known(make):
+    bench = make(rules={"warned_days": 2, "window_days": 127, "grace_s": 0})
+    bench.meter.journal.close()
+    bench = make(folder="other", utc_s=None, rules={"warned_days": 2, "grace_s": 0})
+    bench.utc_s = MIDNIGHT_UTC_S
+    bench.run(600, step_s=60)
+    assert hold(bench) == "time_unknown"
+    bench.meter.set_time(bench.utc_s * 1000)
+    known_utc_s = bench.utc_s
+    bench.restart()
+    bench.run(4 * DAY_S, step_s=60)
+    assert bench.records("control")[0]["utc_s"] >= known_utc_s + 2 * DAY_S
+
+
+def test_credit_ends_at_the_floor(make):
+    bench = make(rules={"floor_mp": -3 * RUPEE_MP})
+    bench.run(60, step_s=30)
+    assert bench.meter.live()["credit"] != "out_of_credit"
+    bench.run(2 * HOUR_S, 480, step_s=30)
+    told = bench.records("event", 1002)
+    assert len(told) == 1 and told[0]["balance_mp"] <= -3 * RUPEE_MP
+    assert bench.meter.live()["credit"] == "out_of_credit"
+    owed_mp = -3 * RUPEE_MP - bench.meter.balance_mp()
+    bench.order("r-1", 1, amount_mp=owed_mp)
+    assert not bench.records("event", 1004)
+    bench.order("r-2", 2, amount_mp=1)
+    assert len(bench.records("event", 1004)) == 1
+
+
+def test_a_share_of_the_debt_restores_once(make):
+    bench = make(rules={"restore_percent": 50, "grace_s": HOUR_S, "window_days": 127})
+    bench.run(HOUR_S, 480, step_s=30)
+    bench.run(12 * HOUR_S, step_s=30)
+    assert not bench.contact.closed
+    debt_mp = -bench.meter.balance_mp()
+    bench.order("r-1", 1, amount_mp=debt_mp // 2 - 1)
+    assert not bench.contact.closed
+    bench.restart()
+    bench.order("r-2", 2, amount_mp=2)
+    bench.look()
+    assert bench.contact.closed
+    assert bench.records("control")[-1]["reason"] == "partial"
+    assert bench.meter.live()["grace_s"] == HOUR_S
+    bench.run(24 * HOUR_S, step_s=30)
+    assert not bench.contact.closed
+    bench.order("r-3", 3, amount_mp=-bench.meter.balance_mp() * 3 // 4)
+    assert not bench.contact.closed
+    bench.order("r-4", 4, amount_mp=-bench.meter.balance_mp() + 1)
+    assert bench.contact.closed
+
+
+def test_a_long_unknown_time_is_no_free_supply(make):
+    bench = make(
+        rules={"undated_limit_h": 2, "undated_debt_cap_mp": RUPEE_MP, "grace_s": 3 * HOUR_S}
+    )
+    bench.restart(time_known=False)
+    bench.run(HOUR_S + 600, 480, step_s=60)
+    bench.restart(time_known=False)  # does not count anew
+    bench.run(HOUR_S, step_s=60)
+    told = bench.records("event", 1061)
+    assert len(told) == 1 and told[0]["detail"] >= HOUR_S
+    assert bench.contact.closed
+    bench.run(HOUR_S + 120, step_s=60)
+    assert not bench.contact.closed
+    assert bench.records("control")[-1]["reason"] == "credit"
+
+
+def test_a_power_failure_counts_as_grace_only_if_so_set(make):
+    for counts in (0, 1):
+        bench = make(folder=f"counts-{counts}", rules={"grace_counts_outage": counts})
+        bench.run(600, step_s=30)
+        left_s = bench.meter.live()["grace_s"]
+        bench.restart(off_s=6 * HOUR_S)
+        passed_s = left_s - bench.meter.live()["grace_s"]
+        assert passed_s == pytest.approx(6 * HOUR_S if counts else 0, abs=900)
+        grace_s = bench.meter.live()["grace_s"]
+        bench.restart()
+        assert bench.meter.live()["grace_s"] == pytest.approx(grace_s, abs=60)
+
+
+def test_tamper_cuts_if_so_set_and_only_the_utility_lifts_it(make):
+    bench = make(rules={"tamper_cut": 1})
+    bench.order("r-1", 1, amount_mp=5 * RUPEE_MP)
+    bench.magnet.level = 1
+    bench.run(90, step_s=1)
+    assert bench.contact.closed
+    bench.cover.level = 1
+    bench.run(10, step_s=1)
+    assert standing(bench) == (["tamper"], "disconnected", 0)
+    bench.order("r-2", 2, amount_mp=5 * RUPEE_MP)
+    bench.cover.level = 0
+    bench.run(60, step_s=1)
+    bench.restart()
+    assert not bench.contact.closed
+    bench.cover.level = 1
+    bench.run(70, step_s=1)
+    switch(bench, 3, "connected")
+    bench.run(60, step_s=1)  # still open: it was known
+    assert bench.contact.closed
+    assert [r["reason"] for r in bench.records("control")] == ["tamper", "order"]
+
+
+def test_a_cover_that_is_opened_at_the_start_is_cut_for_behind_it_even_after_a_restart(make):
+    bench = make(rules={"tamper_cut": 1})
+    bench.cover.level = 1
+    bench.run(10, step_s=1)
+    assert bench.contact.closed and bench.records("event", 251)
+    bench.restart()
+    bench.cover.level = 0
+    bench.run(58, step_s=1)
+    assert bench.contact.closed
+    bench.run(5, step_s=1)
+    assert not bench.contact.closed
+
+
+@pytest.mark.parametrize("by", ["order", "console"])
+def test_nothing_is_cut_before_the_meter_is_in_service(make, by):
+    bench = make(commissioning=1, rules={"tamper_cut": 1})
+    bench.cover.level = 1
+    bench.run(3 * DAY_S, step_s=60)
+    assert (hold(bench), bench.contact.closed) == ("commissioning", 1)
+    if by == "order":
+        assert switch(bench, 1, "commissioned")["result"] == "accepted"
+        assert switch(bench, 2, "commissioned")["result"] == "accepted"
+    else:
+        bench.meter.control.commission()
+    assert len(bench.records("event", 1068)) == 1
+    bench.restart()
+    bench.run(DAY_S, step_s=60)
+    assert standing(bench)[0] == ["credit"]
+
+
+def test_a_broken_sensor_holds_the_cut(make):
+    bench = make()
+    bench.run(33 * HOUR_S, step_s=30)
+    bench.fail_samples(2 * HOUR_S)
+    assert (hold(bench), bench.contact.closed) == ("sensor_fault", 1)
+    bench.run(120, step_s=30)
+    assert not bench.contact.closed
+
+
+def test_a_start_holds_the_cut_for_a_minute(make):
+    bench = make()
+    bench.run(33 * HOUR_S, step_s=30)
+    bench.restart(off_s=2 * HOUR_S)
+    bench.run(58, step_s=1)
+    assert (hold(bench), bench.contact.closed) == ("start", 1)
+    bench.run(3, step_s=1)
+    assert not bench.contact.closed
+
+
+def test_no_grace_runs_while_a_contact_that_should_be_closed_is_not(make):
+    bench = make()
+    bench.run(HOUR_S, step_s=30)
+    bench.contact.stuck = True
+    bench.contact.closed = 0
+    bench.run(120, step_s=30)
+    assert len(bench.records("event", 1063)) == 1
+    left_s = bench.meter.live()["grace_s"]
+    bench.run(2 * HOUR_S, step_s=30)
+    assert bench.meter.live()["grace_s"] == left_s
+    bench.contact.stuck = False
+    bench.run(90, step_s=30)
+    assert bench.contact.closed
+    bench.run(HOUR_S, step_s=30)
+    assert left_s - HOUR_S - 90 <= bench.meter.live()["grace_s"] <= left_s - HOUR_S
+
+
+def test_a_test_that_is_cut_short_by_a_power_failure_has_ended_at_the_next_start(make):
+    bench = make()
+    bench.order("r-1", 1, amount_mp=5 * RUPEE_MP)
+    bench.run(120, step_s=30)
+    control = bench.meter.control
+    assert control.begin(32, "test") == ""
+    assert control.begin(32, "test") == "test"
+    bench.meter.finish_operation()
+    assert not bench.contact.closed
+    bench.restart()
+    bench.look()
+    assert bench.contact.closed
+    assert standing(bench) == ([], "connected", 1)
+    bench.run(120, step_s=30)
+    assert bench.meter.control.begin(32, "test") == ""
+    bench.run(6, step_s=1)
+    assert bench.contact.closed
+    reasons = [r["reason"] for r in bench.records("control")]
+    assert reasons == ["test", "ended", "test", "ended"]
