@@ -23,6 +23,7 @@ from firmware.storage.errors import StorageError
 
 _STARTING_S = const(60)
 _TEST_MS = const(5000)
+_LISTEN_S = const(60)
 _LINK_UP_S = const(900)  # so long a start gets to find the gateway
 _HOUR_S = const(3600)
 _UNDATED = const(-1)  # of a warning at an unknown time
@@ -65,6 +66,7 @@ class Control:
         self.silent = False  # the gateway, as was told
         self._heard_utc_s = 0  # before this boot; 0: never
         self._heard_up_s = None  # in this one
+        self._listen_up_s = 0  # when to look for silence next: UTC s are long integers
         self._tampered = False  # what is to be cut for has happened
         self._warned_utc_s = 0
         self._undated_told = False
@@ -349,8 +351,7 @@ class Control:
         """Everything that keeps a cut for want of credit from beginning now."""
         holds = self._holds(utc_s)
         if (
-            not self.silent
-            and self._meter.clock.up_s() < _LINK_UP_S
+            not self.silent  # not told yet
             and self._silent_s(utc_s) >= self._meter.config.link_silence_h * _HOUR_S
         ):
             holds |= causes.STARTING  # the gateway gets its time to answer, which may be down
@@ -396,6 +397,8 @@ class Control:
     def heard(self):
         """The gateway has answered."""
         self._heard_up_s = self._meter.clock.up_s()
+        if self.silent:
+            self._listen_up_s = 0
 
     def heard_utc_s(self):
         """When the gateway was heard last, UTC s; before it ever was, when the time was first
@@ -418,6 +421,8 @@ class Control:
         """Tells when the gateway is silent for long, and when it is back."""
         meter = self._meter
         up_s = meter.clock.up_s()
+        if up_s < self._listen_up_s:
+            return
         silent_s = self._silent_s(utc_s)
         if self.silent:
             if self._heard_up_s is not None and silent_s < _LINK_UP_S:
@@ -425,6 +430,7 @@ class Control:
                 meter.event(events.LINK_HEARD, away_s)
         elif silent_s >= meter.config.link_silence_h * _HOUR_S and up_s >= _LINK_UP_S:
             meter.event(events.LINK_SILENT, self.heard_utc_s())
+        self._listen_up_s = up_s + _LISTEN_S
 
     # --- for people ----------------------------------------------------------------------------
 

@@ -65,9 +65,13 @@ class Meter:
         self.clock = Clock()
         self.orders, self.lines = [], []
         self.events = []
+        self.times_heard = 0
         self.credentials = Credentials(
             config, slots, NVS(), lambda *event: self.events.append(event)
         )
+
+    def heard(self):
+        self.times_heard += 1
 
     def open_signed(self, message):
         return self.credentials.open_signed(message)

@@ -27,8 +27,8 @@ for _second in range(2000):
     register.raise_to(register.wh + 1)
     if register.wh > meter._steady_wh:
         judged += 1
-        meter._step_rules(utc_s)
+        meter.control.step(utc_s)
     micropython.heap_lock()
-    meter._step_rules(utc_s)
+    meter.control.step(utc_s)
     micropython.heap_unlock()
 print(judged)

@@ -22,11 +22,15 @@ from firmware.storage.slots import Slots
 
 class Relay:
     busy = False
+    latching = True
 
     def contact(self):
         return None
 
     def operate(self, contact):
+        pass
+
+    def finish(self):
         pass
 
 

@@ -52,6 +52,9 @@ class Meter:
     def verified(self):
         pass
 
+    def heard(self):
+        pass
+
     def open_signed(self, message):
         return codec.open_signed(Config.key, Config.meter, message)
 
