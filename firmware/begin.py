@@ -3,7 +3,6 @@
 Tests: host_tests/system/test_faults.py.
 """
 
-import asyncio
 import os
 import time
 
@@ -26,37 +25,8 @@ DATA_FOLDER = "/data"
 KEPT_FOLDER = "/keep"
 
 
-class Wires:
-    """What connects the parts of a running meter."""
-
-    def __init__(self, board):
-        self._board = board
-        self.operating = asyncio.Event()  # the relay has begun to move
-        self.pulsing = asyncio.Event()  # pulses are due
-        self.meter = None
-        self.uplink = None
-
-    def changed(self):
-        """There is a new record."""
-        if self.uplink is not None:
-            self.uplink.wake()
-
-    def set_time(self, utc_ms, round_trip_ms):
-        """Sets the time, as Meter.set_time, and that of the board's clock chip."""
-        if self.meter.set_time(utc_ms, round_trip_ms):
-            try:
-                self._board.rtc.set_utc_s(utc_ms // 1000)
-            except OSError:
-                self.meter.log("the clock chip does not answer, the time was not written to it")
-            self._board.assume_utc_s(self.meter.least_utc_s())
-
-    def forget_fault(self):
-        """The fault before this boot has its record."""
-        faults.forget(self._board.nvs)
-
-
-def begin(board):
-    """Returns Wires with a Meter that was started and its Uplink.
+def begin(board, wires):
+    """Gives `wires` (main.Wires) a Meter that was started and its Uplink.
 
     With config.json or, if that cannot be used, its last good copy. Raises ConfigError, TariffError
     or CodecError without one.
@@ -64,17 +34,16 @@ def begin(board):
     kept = Slots(KEPT_FOLDER, "config")
     try:
         values = read_document(CONFIG_PATH)
-        return _assemble(board, Config(values), values, kept, ())
+        return _assemble(board, wires, Config(values), values, kept, ())
     except (ConfigError, TariffError, CodecError) as error:
         copy = kept.read()
         if copy is None:
             raise
         print("%s; SERVICE: the last good copy is in use" % error)
-    return _assemble(board, Config(copy), copy, kept, ((CONFIG_COPY, 0),))
+    return _assemble(board, wires, Config(copy), copy, kept, ((CONFIG_COPY, 0),))
 
 
-def _assemble(board, config, values, kept, told):
-    wires = Wires(board)
+def _assemble(board, wires, config, values, kept, told):
     imp_per_kwh = board.pulse_imp_per_kwh if board.pulse_led else 0
     if imp_per_kwh:
         pulse.check(imp_per_kwh, config, board.shunt_uohm)
@@ -98,7 +67,7 @@ def _assemble(board, config, values, kept, told):
         Slots(KEPT_FOLDER, "secrets"),
         board.cover,
         board.magnet,
-        _random_s,
+        wires.random_s,
     )
     if not told:
         try:
@@ -127,12 +96,6 @@ def _assemble(board, config, values, kept, told):
         meter.pulse = pulse.Pulse(meter.energy.imported, imp_per_kwh, wires.pulsing.set)
     board.assume_utc_s(meter.least_utc_s())
     wires.uplink = Uplink(config, meter, wires.set_time, board.wlan, board.answer, os.urandom)
-    return wires
-
-
-def _random_s(most_s):
-    """0 to `most_s`, each as likely."""
-    return int.from_bytes(os.urandom(3), "big") % (most_s + 1)
 
 
 def _rtc_utc_s(rtc):

@@ -6,12 +6,12 @@ boards/README.md); the rules are in meter.py and below. Nothing here decides abo
 
 import asyncio
 import gc
+import os
 import select
 import sys
 import time
 
 from firmware import VERSION
-from firmware.begin import begin
 from firmware.core import seldom, trace
 from firmware.core.config import ConfigError
 from firmware.core.shim import const
@@ -43,6 +43,39 @@ _LINK_AGAIN_MAX_S = const(3600)
 _COLLECT_EVERY_BYTES = const(16384)
 
 
+class Wires:
+    """What connects the parts of a running meter."""
+
+    def __init__(self, board):
+        self._board = board
+        self.operating = asyncio.Event()  # the relay has begun to move
+        self.pulsing = asyncio.Event()  # pulses are due
+        self.meter = None
+        self.uplink = None
+
+    def changed(self):
+        """There is a new record."""
+        if self.uplink is not None:
+            self.uplink.wake()
+
+    def set_time(self, utc_ms, round_trip_ms):
+        """Sets the time, as Meter.set_time, and that of the board's clock chip."""
+        if self.meter.set_time(utc_ms, round_trip_ms):
+            try:
+                self._board.rtc.set_utc_s(utc_ms // 1000)
+            except OSError:
+                self.meter.log("the clock chip does not answer, the time was not written to it")
+            self._board.assume_utc_s(self.meter.least_utc_s())
+
+    def random_s(self, most_s):
+        """0 to `most_s`, each as likely."""
+        return int.from_bytes(os.urandom(3), "big") % (most_s + 1)
+
+    def forget_fault(self):
+        """The fault before this boot has its record."""
+        faults.forget(self._board.nvs)
+
+
 def run():
     """Runs the meter for ever. Ctrl-C ends it and leaves the prompt; an unhandled exception is
     shown, kept over the restart, and restarts the chip: the supply stays as it is."""
@@ -60,7 +93,7 @@ def run():
         )
     )
     try:
-        wires = begin(board)
+        wires = _begin(board)
     except (ConfigError, TariffError, CodecError) as error:
         print("no meter: %s" % error)
         return
@@ -89,6 +122,17 @@ def run():
             print("failed soon after the start, starts again in %d s" % pause_s)
             time.sleep(pause_s)
         board.reset()
+
+
+def _begin(board):
+    from firmware import begin
+
+    wires = Wires(board)
+    try:
+        begin.begin(board, wires)
+    finally:
+        seldom.drop("firmware.begin")
+    return wires
 
 
 def _pause_s(nvs, boot):
@@ -252,6 +296,7 @@ async def _sample(board, meter, sensor, uplink, watchdog):
         elif this_minute != minute:
             minute = this_minute
             meter.log(meter.status_line(uplink.connected, uplink.waiting()))
+            seldom.drop("firmware.console.lines")  # records are rare, and come several at a time
             gc.collect()
             meter.account.settle()
         due = time.ticks_add(due, period_ms)

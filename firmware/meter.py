@@ -287,7 +287,6 @@ class Meter:
             line = lines.record_line(record, self.config.utc_offset_s)
         except MemoryError:  # the record is on flash; only its words are not
             line = "record"
-        seldom.drop("firmware.console.lines")
         self.log(line)
 
     def log(self, line):

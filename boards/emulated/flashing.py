@@ -33,7 +33,7 @@ from toolchain.config_file import with_check
 ROOT = locate.project_root()
 MANIFEST = ".firmware.json"
 CONFIG = "config.json"
-IN_ROM = "firmware/"
+IN_ROM = ".mpy"
 ROM_BYTES = 262_144
 
 # -O2 drops asserts and keeps line numbers; 31-bit small integers are those of the ESP32 and load
@@ -71,6 +71,11 @@ def build(out_folder: Path | None = None, board: str = "emulated") -> Path:
         wanted.add(out / name)
         _compile(source, out / name, name.with_suffix(".py").as_posix())
     for source in sorted(board_folder(board).glob("*.py")):
+        if source.name != "main.py":  # which the chip runs, and does not import
+            target = out / source.with_suffix(".mpy").name
+            wanted.add(target)
+            _compile(source, target, source.name)
+            continue
         target = out / source.name
         wanted.add(target)
         data = source.read_bytes()
@@ -93,8 +98,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def split(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], bytes]:
     """(files of the file system, image of the ROM partition or b"" if nothing belongs there)."""
-    on_flash = {path: data for path, data in files.items() if not path.startswith(IN_ROM)}
-    in_rom = {path: data for path, data in files.items() if path.startswith(IN_ROM)}
+    on_flash = {path: data for path, data in files.items() if not path.endswith(IN_ROM)}
+    in_rom = {path: data for path, data in files.items() if path.endswith(IN_ROM)}
     if not in_rom:
         return on_flash, b""
     writer = VfsRomWriter()
@@ -214,7 +219,7 @@ def flash_device(
     rom = b""
     if with_rom:
         files, rom = split(files)
-    elif any(path.startswith(IN_ROM) for path in files):
+    elif any(path.endswith(IN_ROM) for path in files):
         say(
             f"{port}: no ROM partition: the code goes to the file system and takes some 90 kB of "
             "heap, TLS will not fit (boards/esp32_devkit/README.md)"
@@ -318,7 +323,7 @@ def _manifest(files: Mapping[str, bytes], with_rom: bool = True) -> str:
     """What lies on the file system, and a digest of that and the ROM partition."""
     digests = {path: hashlib.sha256(files[path]).hexdigest()[:16] for path in sorted(files)}
     digest = hashlib.sha256(json.dumps(digests).encode()).hexdigest()
-    on_flash = {p: d for p, d in digests.items() if not (with_rom and p.startswith(IN_ROM))}
+    on_flash = {p: d for p, d in digests.items() if not (with_rom and p.endswith(IN_ROM))}
     rom = hashlib.sha256(repr(sorted(digests.items() - on_flash.items())).encode()).hexdigest()
     return json.dumps({"digest": digest, "files": on_flash, "rom": rom[:16]})
 

@@ -56,8 +56,68 @@ CALIBRATED = (
 )
 """Values of a calibration: zeros of the shunt by range in mV and of the bus, gains."""
 
-# The members of a type are text, which stays in ROM: tuples would take 2 kB of heap. Capitals stand
-# for members that several types have.
+RECORDS = (
+    "boot",
+    "event",
+    "block",
+    "credit",
+    "tariff",
+    "period",
+    "relay",
+    "order",
+    "settings",
+    "arrears",
+    "emergency",
+    "resync",
+    "fault",
+    "calibration",
+    "load",
+    "day",
+    "billing",
+    "tally",
+    "passive",
+    "recovery",
+    "mode",
+    "account",
+    "control",
+    "calendar",
+)
+"""Types; the code of each is its place, from 1."""
+
+# The members of each type are a line of text, which stays in ROM: tuples would take 3 kB of heap.
+# Capitals stand for members that several types have. Only older firmware writes `relay`, which
+# `control` replaces, and `arrears`, which `recovery` does; `passive` is a tariff that is held until
+# its effective_from_utc_s; behind `settings` are accepted orders, whose record is the answer's.
+_MEMBERS = """
+boot cause causes firmware text off_s i32 R
+event code u16 detail i64 R voltage_mv i32 current_ma i32
+block start_utc_s u32 length_s u16 energy_wh u32 voltage_mv i32 current_ma i32 power_max_w i32 \
+supply_s u16 R
+credit kind credit_kinds O amount_mp i64 R
+tariff document json R
+period start_utc_s u32 end_utc_s u32 start_wh i64 end_wh i64 charge_mp i64 tariff text \
+tariff_version u16 balance_mp i64
+relay state states contact u8 reason reasons R
+order O kind text result results R
+settings O document json R
+arrears O amount_mp i64 share_percent u8 R
+emergency O limit_mp i64 R
+resync O document json R
+fault kind text place text at_up_s u32 at_utc_s u32 R
+calibration what calibrations number u32 C R
+load start_utc_s u32 length_s u16 energy_wh u32 energy_export_wh u32 voltage_mv i32 \
+voltage_min_mv i32 voltage_max_mv i32 current_ma i32 current_min_ma i32 current_max_ma i32 \
+supply_s u32 over_load_s u32 R
+day S over_load_min u32 cost_mp i64 R
+billing S power_failures u32 R
+tally day u16 period_day u16 period_days u8 zone u8 supply_min u32 load_w u32 R
+passive document json R
+recovery O amount_mp i64 share_percent u8 per_day_mp i64 at_once u8 R
+mode O mode modes amount_mp i64 share_percent u8 per_day_mp i64 R
+account O action actions document json R
+control state states contact u8 reason reasons standing u16 R
+calendar O document json R
+"""
 _SHARED = {
     "R": "import_wh i64 balance_mp i64",
     "O": "id text counter u32",
@@ -75,58 +135,16 @@ _ENUMS = {
     "calibrations": CALIBRATIONS,
 }
 
-RECORDS = {
-    "boot": (1, "cause causes firmware text off_s i32 R"),
-    "event": (2, "code u16 detail i64 R voltage_mv i32 current_ma i32"),
-    "block": (
-        3,
-        "start_utc_s u32 length_s u16 energy_wh u32 voltage_mv i32 current_ma i32 "
-        "power_max_w i32 supply_s u16 R",
-    ),
-    "credit": (4, "kind credit_kinds O amount_mp i64 R"),
-    "tariff": (5, "document json R"),
-    "period": (
-        6,
-        "start_utc_s u32 end_utc_s u32 start_wh i64 end_wh i64 charge_mp i64 tariff text "
-        "tariff_version u16 balance_mp i64",
-    ),
-    # Replaced by `control`; only older firmware writes it.
-    "relay": (7, "state states contact u8 reason reasons R"),
-    "order": (8, "O kind text result results R"),
-    # Accepted orders that change the meter's state: the record is the answer's.
-    "settings": (9, "O document json R"),
-    "arrears": (10, "O amount_mp i64 share_percent u8 R"),
-    "emergency": (11, "O limit_mp i64 R"),
-    "resync": (12, "O document json R"),
-    "fault": (13, "kind text place text at_up_s u32 at_utc_s u32 R"),
-    "calibration": (14, "what calibrations number u32 C R"),
-    "load": (
-        15,
-        "start_utc_s u32 length_s u16 energy_wh u32 energy_export_wh u32 voltage_mv i32 "
-        "voltage_min_mv i32 voltage_max_mv i32 current_ma i32 current_min_ma i32 "
-        "current_max_ma i32 supply_s u32 over_load_s u32 R",
-    ),
-    "day": (16, "S over_load_min u32 cost_mp i64 R"),
-    "billing": (17, "S power_failures u32 R"),
-    "tally": (
-        18,
-        "day u16 period_day u16 period_days u8 zone u8 supply_min u32 load_w u32 R",
-    ),
-    # A tariff that is held until its effective_from_utc_s.
-    "passive": (19, "document json R"),
-    # Replaces `arrears`, which only older firmware writes.
-    "recovery": (20, "O amount_mp i64 share_percent u8 per_day_mp i64 at_once u8 R"),
-    "mode": (21, "O mode modes amount_mp i64 share_percent u8 per_day_mp i64 R"),
-    "account": (22, "O action actions document json R"),
-    "control": (23, "state states contact u8 reason reasons standing u16 R"),
-    "calendar": (24, "O document json R"),
-}
-"""Type to its code and its members."""
+
+def code_of(name):
+    """The code of a type."""
+    return RECORDS.index(name) + 1
 
 
 def members(name):
     """(member, kind) of each member of a type, in order."""
-    text = RECORDS[name][1]
+    begin = _MEMBERS.find("\n" + name + " ") + len(name) + 2
+    text = _MEMBERS[begin : _MEMBERS.find("\n", begin)]
     for letter in _SHARED:
         text = text.replace(letter, _SHARED[letter])
     if "C" in text:

@@ -26,7 +26,7 @@ import os
 import struct
 from binascii import crc32, hexlify, unhexlify
 
-from firmware.core.records import LEDGER, ORDERED, RECORDS
+from firmware.core.records import LEDGER, ORDERED, code_of
 from firmware.core.shim import const
 from firmware.storage import packing
 from firmware.storage.errors import JournalFull, fault, is_full
@@ -541,7 +541,7 @@ class Journal:
 
         Going on from any record of the last answer costs no search. Raises StorageError.
         """
-        left_out = RECORDS[without][0] if without else -1
+        left_out = code_of(without) if without else -1
         wires = []
         cursor = []
         records = self._log_records(seq)

@@ -8,15 +8,14 @@ Tests: host_tests/unit/test_journal.py.
 import json
 import struct
 
-from firmware.core.records import ORDERED, RANGES, RECORDS, TEXT_MAX, members
+from firmware.core.records import ORDERED, RANGES, RECORDS, TEXT_MAX, code_of, members
 
 _CODES = {"u8": "<B", "u16": "<H", "u32": "<I", "i32": "<i", "i64": "<q"}
-_NAMES = {RECORDS[name][0]: name for name in RECORDS}
 
-ORDER_CODES = tuple(RECORDS[name][0] for name in ORDERED)
+ORDER_CODES = tuple(code_of(name) for name in ORDERED)
 """Types whose `id` is that of an order."""
 
-RESYNC_CODE = RECORDS["resync"][0]
+RESYNC_CODE = code_of("resync")
 
 
 class RecordError(Exception):
@@ -40,7 +39,7 @@ def pack(name, fields, link=b""):
         if field not in fields:
             raise RecordError(field, "is missing")
         _pack_member(parts, field, form, fields[field])
-    return RECORDS[name][0], b"".join(parts)
+    return code_of(name), b"".join(parts)
 
 
 def _pack_member(parts, field, form, value):
@@ -67,11 +66,14 @@ def _pack_member(parts, field, form, value):
         parts.append(struct.pack(_CODES[form], value))
 
 
-def unpack(code, payload, record):
-    """Puts `type` and the members into the dict `record`; False if this firmware cannot read it."""
-    name = _NAMES.get(code)
-    if name is None:
+def unpack(number, payload, record):
+    """Puts `type` and the members into the dict `record`; False if this firmware cannot read it.
+
+    number: the code of the type.
+    """
+    if not 1 <= number <= len(RECORDS):
         return False
+    name = RECORDS[number - 1]
     record["type"] = name
     offset = 0
     try:

@@ -5,14 +5,14 @@ the older of the two checkpoint files. `make powerloss` damages every file and b
 there a record may be lost that nobody else has, and an account at the end could only be bounded.
 """
 
-from firmware.core.records import LEDGER, RECORDS
+from firmware.core.records import LEDGER, code_of
 from firmware.meter import CHECKPOINT_FORMAT
 from firmware.storage.files import FILE_HEAD_BYTES, RECORD_MIN_BYTES, scan
 from firmware.storage.journal import CHECKPOINT_FILES, Journal
 from host_tests.fakes.worlds import copy_journal, mounted
 
 _CHECKPOINT_SHARE = 0.2
-_LEDGER_CODES = [RECORDS[name][0] for name in LEDGER]
+_LEDGER_CODES = [code_of(name) for name in LEDGER]
 
 
 def flip_bit(image, copy, acked, rng):
