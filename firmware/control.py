@@ -70,6 +70,8 @@ class Control:
         self._tampered = False  # what is to be cut for has happened
         self._warned_utc_s = 0
         self._undated_told = False
+        self._supplied_s = 0  # ever, at the last record; what a power failure cut off is missing
+        self._record_up_s = 0  # of that record
         self._test_up_ms = 0
         self._closed_early = False  # for a recharge on flash, before its own record is
 
@@ -89,6 +91,8 @@ class Control:
             self.calendar.state(),
             self._power.state(),
             self._current.state(),
+            self._supplied_s,
+            self._record_up_s,
         ]
 
     def restore(self, state):
@@ -98,7 +102,7 @@ class Control:
             self.silent, self.commissioned, self._tampered, contactor = state["control"][4:8]
             self.rule.restore(rule)
             self.contactor.restore(contactor)
-            calendar, power, current = state["control"][8:]
+            calendar, power, current, self._supplied_s, self._record_up_s = state["control"][8:]
             self.calendar.restore(calendar)
             self._power.restore(power)
             self._current.restore(current)
@@ -116,6 +120,12 @@ class Control:
         kind = record["type"]
         if self._warned_utc_s == _UNDATED and record["time_valid"]:
             self._warned_utc_s = record["utc_s"]
+        if kind == "boot":
+            self._record_up_s = 0
+        passed_s = record["up_s"] - self._record_up_s
+        if passed_s > 0:  # one that waited is older than the last
+            self._supplied_s += passed_s
+            self._record_up_s += passed_s
         if kind == "control":
             self._apply_control(record, record["standing"])
         elif kind == "relay":
@@ -141,8 +151,8 @@ class Control:
     def _apply_control(self, record, standing):
         begun = standing & ~self.standing
         self.standing = standing
-        self._power.apply(standing & causes.LIMITER)
-        self._current.apply(standing & causes.OVER_CURRENT)
+        self._power.apply(standing & causes.LIMITER, self._supplied_s)
+        self._current.apply(standing & causes.OVER_CURRENT, self._supplied_s)
         self._closed_early = False
         reason = record["reason"]
         self.contactor.want(causes.decide(standing)[1], reason)
@@ -169,7 +179,7 @@ class Control:
             self._tampered = not self.standing & causes.TAMPER
         elif code == events.LIMITER_LOCKED:
             limiter = self._power if record["detail"] == causes.LIMITER else self._current
-            limiter.apply(True, True)
+            limiter.apply(True, self._supplied_s, True)
         elif code == events.LINK_SILENT:
             self.silent = True
             self._heard_utc_s = record["detail"]
@@ -179,6 +189,8 @@ class Control:
         elif code == events.OFF_TIME_KNOWN:
             self._without_power(record, record["detail"])
         self.rule.apply_event(code, record["detail"])
+        if self.silent:
+            self.rule.server_is_down()
         self.contactor.apply_event(code, record["detail"])
 
     def _without_power(self, record, off_s):

@@ -257,6 +257,7 @@ class Meter:
         record["type"] = kind
         record["utc_s"] = utc_s or 0
         record["time_valid"] = 0 if utc_s is None else 1
+        record["up_s"] = up_s
         account = self.account
         if kind in LEDGER:
             # Tried first: what cannot be applied is not written, and the balance is that after it.

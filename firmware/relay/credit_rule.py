@@ -200,7 +200,7 @@ class CreditRule:
 
     def _event_of_due(self, debt_mp, holds):
         if holds & arbitration.SERVER_DOWN:
-            self._server_held = 1
+            self.server_is_down()
         left = self.holding(debt_mp, holds)
         if self._server_held and not self._offline and not left & arbitration.SERVER_DOWN:
             return _SERVER_GRACE
@@ -251,6 +251,11 @@ class CreditRule:
             self._begin_anew()
         elif code == events.LEDGER_LOST:
             self.begin_anew()
+
+    def server_is_down(self):
+        """The server is known to be down, as a record tells: it keeps a cut that is due."""
+        if self.word == DUE:
+            self._server_held = 1
 
     def apply_control(self, reason, standing, debt_mp):
         """Takes a control record; `standing`: the causes after it, `debt_mp`: at its balance."""

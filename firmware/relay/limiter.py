@@ -8,7 +8,8 @@
 Nothing but its own delay recloses it, unless the limit is switched off. A trip counts against the
 following ones for `limit_within_s` of supplied time, also behind a restart; a delay that ran begins
 anew with the boot. The caller writes what `judge` asks for, and then says so to `apply`: until then
-it is asked again. Integers below 2**30 only.
+it is asked again. When a trip was is taken from its record, so that a restart does not move it.
+Integers below 2**30 only.
 Tests: host_tests/unit/test_limiter.py.
 """
 
@@ -32,18 +33,16 @@ class Limiter:
     def __init__(self, config, which):
         self._config = config
         self._which = which
-        self._now_ms = 0  # of the second that runs
-        self.restore([0, 0, 0])
+        self.restore([0, 0])
 
     def state(self):
         """The state as a list for a snapshot; `restore` takes it back."""
-        return [self.stands, self._locked, self._now_s] + self._trips_s
+        return [self.stands, self._locked] + self._trips_s
 
     def restore(self, state):
         """Takes what `state` gave."""
         self.stands, self._locked = state[:2]  # 1: tripped; 1: locked out
-        self._now_s = state[2]  # supplied seconds, ever
-        self._trips_s = state[3:]  # of each trip that counts, rising
+        self._trips_s = state[2:]  # supplied seconds at each trip that counts, rising
         self._lasts_ms = 0  # above the limit; while tripped: since then
 
     def judge(self, value, dt_ms, may_trip):
@@ -53,9 +52,6 @@ class Limiter:
         so as soon as it may if it is still above the limit.
         """
         config = self._config
-        now_ms = self._now_ms + dt_ms
-        self._now_s += now_ms // 1000
-        self._now_ms = now_ms % 1000
         if self._which == CURRENT:
             limit = config.trip_current_ma
         elif config.limit_mode == 2:
@@ -71,11 +67,9 @@ class Limiter:
             return RECLOSE
         elif self._locked:
             wait_s = config.limit_lockout_s
+        elif len(self._trips_s) >= config.limit_attempts:
+            return LOCK
         else:
-            while self._trips_s and self._trips_s[0] < self._now_s - config.limit_within_s:
-                self._trips_s.pop(0)
-            if len(self._trips_s) >= config.limit_attempts:
-                return LOCK
             wait_s = config.limit_reclose_s
         if self._lasts_ms < wait_s * 1000:
             self._lasts_ms += dt_ms
@@ -85,14 +79,16 @@ class Limiter:
             return RECLOSE
         return TRIP if may_trip else None
 
-    def apply(self, stands, locked=False):
+    def apply(self, stands, now_s, locked=False):
         """What a record means, live as at recovery: after a control record whether the cause
-        stands; after an event of a lock-out (True, True)."""
+        stands; after an event of a lock-out (True, now_s, True). now_s: supplied seconds, ever, at
+        the record."""
         if locked:
             self._locked = 1
         elif stands and not self.stands:
             self.stands = 1
-            self._trips_s.append(self._now_s)
+            since_s = now_s - self._config.limit_within_s
+            self._trips_s = [trip_s for trip_s in self._trips_s if trip_s >= since_s] + [now_s]
         elif self.stands and not stands:
             self.stands = 0
             if self._locked:

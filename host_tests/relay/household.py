@@ -161,6 +161,7 @@ class House:
         self.has_rtc = has_rtc
         self.time_known = True
         self.up_s = START_S
+        self.supplied_s = 0
         self.heard_s = now_s
         self.server_up = True
         self.ordered = self.tampered = self.limited = self.faulty = False
@@ -281,6 +282,7 @@ class House:
         return min([end for end in ends if end > 0])
 
     def _limit(self, power_w, span_s):
+        self.supplied_s += span_s
         limit_w = self.limit_w()
         if not limit_w:
             return
@@ -290,14 +292,14 @@ class House:
         if step is None:
             return
         if step == limits.TRIP:
-            self.limiter.apply(True)
+            self.limiter.apply(True, self.supplied_s)
             self.limited = True
             self.judge.facts["limiter trips"] += 1
         elif step == limits.RECLOSE:
-            self.limiter.apply(False)
+            self.limiter.apply(False, self.supplied_s)
             self.limited = False
         elif step == limits.LOCK:
-            self.limiter.apply(True, True)
+            self.limiter.apply(True, self.supplied_s, True)
             self.judge.facts["lock-outs"] += 1
         self.settle()
 

@@ -89,6 +89,21 @@ def test_a_gateway_that_comes_back_is_told_and_one_grace_follows(make):
     assert bench.records("control")[0]["utc_s"] >= given[0]["utc_s"] + DAY_S
 
 
+def test_that_a_silence_has_held_a_cut_outlasts_a_restart(make):
+    """The silence ends in the grace of event 1061: a full one is still owed behind that."""
+    bench = make()
+    bench.run(60, step_s=30)
+    assert len(bench.records("event", 1002)) == 1
+    for code, detail in ((1066, bench.utc_s), (1003, 0), (1061, HOUR_S), (1067, DAY_S)):
+        bench.meter.event(code, detail)
+    owed_s = bench.meter.control.rule.earliest_s(bench.utc_s)
+    assert owed_s == bench.utc_s + DAY_S
+    bench.restart(cause="soft")
+    assert bench.meter.control.rule.earliest_s(bench.utc_s) == owed_s
+    bench.run(2 * HOUR_S, step_s=30)
+    assert len(bench.records("event", 1065)) == 1
+
+
 def test_a_restart_is_no_silence(make):
     bench = make()
     bench.run(HOUR_S, step_s=30)

@@ -32,9 +32,9 @@ class Story:
                 continue
             self.told.append((self.now_s, asked))
             if asked == LOCK:
-                self.limiter.apply(True, True)
+                self.limiter.apply(True, self.now_s, True)
             else:
-                self.limiter.apply(asked == TRIP)
+                self.limiter.apply(asked == TRIP, self.now_s)
         return self
 
     def restart(self):
@@ -102,9 +102,9 @@ def test_what_may_not_trip_now_trips_as_soon_as_it_may():
 def test_until_it_is_applied_it_is_asked_again():
     limiter = Limiter(config(limit_over_s=1, limit_reclose_s=10), POWER)
     assert [limiter.judge(HIGH, 1000, True) for _ in range(3)] == [TRIP] * 3
-    limiter.apply(True)
-    limiter.apply(True)  # as with a control record of another cause
-    assert len(limiter.state()) == 4
+    limiter.apply(True, 3)
+    limiter.apply(True, 4)  # as with a control record of another cause
+    assert limiter.state() == [1, 0, 3]
     assert [limiter.judge(0, 1000, True) for _ in range(11)] == [None] * 9 + [RECLOSE] * 2
 
 
@@ -151,7 +151,7 @@ def test_a_restart_keeps_the_trips_and_begins_a_delay_anew():
     assert story.limiter.stands == 1
     story.feed(1, 0)
     assert story.told[-1][1] == RECLOSE
-    assert story.limiter.state()[3:] == []
+    assert story.limiter.state()[2:] == []
 
 
 def test_a_trip_counts_by_supplied_time_over_a_restart():

@@ -84,6 +84,17 @@ def test_too_many_trips_lock_out_also_over_a_restart(limited):
     assert limited.contact.closed
 
 
+def test_trips_far_apart_do_not_come_together_over_a_restart(limited):
+    for _ in range(4):
+        limited.run(242, HIGH_W)
+        limited.run(1800, LOW_W)
+    limited.restart()
+    limited.run(60, LOW_W)
+    limited.run(242, HIGH_W)
+    assert [reason for reason, _ in changes(limited)] == ["limiter", "ended"] * 5
+    assert limited.records("event", 1062) == []
+
+
 def test_a_trip_needs_a_sensor_that_works(limited):
     limited.run(100, HIGH_W)
     limited.fail_samples(300)
