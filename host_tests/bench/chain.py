@@ -92,10 +92,10 @@ def backlog(quick: bool, folder: Path) -> Group:
         "backlog",
         f"An emulated board on the 32-bit MicroPython, clock in real time, starts with {records:,} "
         f"records of {days} days on its flash; uplink, mosquitto, gateway. From `link up` "
-        "on its console until they are committed at the gateway, in batches of up to 16, each "
-        "acknowledged after the commit before the next is sent. The baseline is the same program "
-        "that goes on at the broker's PUBACK. Other than on the emulated board by default, time "
-        "goes on while a meter awaits an answer. Live values are due each second after the last; "
+        "on its console until they are committed at the gateway, in batches of up to 16 in "
+        "2,500 bytes, each acknowledged after the commit before the next is sent. The baseline is "
+        "the same program that goes on at the broker's PUBACK. Other than on the emulated board by "
+        "default, time goes on while a meter awaits an answer. Live values are due each second after the last; "
         "late is how much longer the longest time between two was, for a subscriber of the "
         "broker. The processor is the host's, not an ESP32's.",
     )
