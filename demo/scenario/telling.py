@@ -61,15 +61,16 @@ def series(scenario: Scenario, told: Told) -> dict[str, list[list[Any]]]:
     return {
         "power_w": power,
         "balance_mp": balance,
-        "decided": _whole(scenario, decided),
-        "moved": _whole(scenario, moved),
+        "decided": _whole(scenario, 1, decided),
+        # A relay is delivered open, and the first start of a meter closes it.
+        "moved": _whole(scenario, 1 - moved[0][1] if moved else 1, moved),
     }
 
 
-def _whole(scenario: Scenario, changes: list[list[Any]]) -> list[list[Any]]:
-    """The contact from begin to end; it is closed at first."""
-    last = changes[-1][1] if changes else 1
-    return [[scenario.start_ms, 1], *changes, [scenario.end_ms, last]]
+def _whole(scenario: Scenario, first: int, changes: list[list[Any]]) -> list[list[Any]]:
+    """The contact from begin to end, where it is `first`."""
+    last = changes[-1][1] if changes else first
+    return [[scenario.start_ms, first], *changes, [scenario.end_ms, last]]
 
 
 def lines(scenario: Scenario, told: Told, verdicts: list[Verdict]) -> Iterator[str]:
