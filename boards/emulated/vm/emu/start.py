@@ -58,7 +58,7 @@ def _load(main_globals):
 
 
 def _grow_names():
-    """Has the table of names grow to 2,560 now; returns the bytes of the one with 1,280.
+    """Has the table of names grow to 2,560 now; returns the bytes of the step before, to 1,280.
 
     It doubles when it is full. The emulator's some 800 names would bring that step, of 18 kB,
     among the firmware's, who come on a chip with the one before: that is counted as theirs.
@@ -67,12 +67,12 @@ def _grow_names():
     number = grown_bytes = 0
     while grown_bytes < _NAMES * (word_bytes + 2):
         before = gc.mem_alloc()
-        getattr(emu, "n%d" % number, None)
+        for _ in range(32):
+            getattr(emu, "n%d" % number, None)
+            number += 1
         grown_bytes = gc.mem_alloc() - before
-        number += 1
-        if number % 8 == 0:
-            gc.collect()  # the names stay where they are: what lies between them must not be much
-    return grown_bytes // 2
+        gc.collect()  # the names stay where they are: what lies between them must not be much
+    return _NAMES // 2 * (word_bytes + 3)  # address, hash, length
 
 
 def _trim(free_bytes):
