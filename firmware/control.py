@@ -25,6 +25,7 @@ _STARTING_S = const(60)
 _TEST_MS = const(5000)
 _LISTEN_S = const(60)
 _LINK_UP_S = const(900)  # so long a start gets to find the gateway
+_DOUBT_S = const(600)  # the gateway sends an order without an answer again before that
 _HOUR_S = const(3600)
 _UNDATED = const(-1)  # of a warning at an unknown time
 
@@ -63,10 +64,11 @@ class Control:
         self._current = Limiter(meter.config, CURRENT)
         self.standing = 0
         self.commissioned = False
-        self.silent = False  # the gateway, as was told
         self._heard_utc_s = 0  # before this boot; 0: never
         self._heard_up_s = None  # in this one
         self._listen_up_s = 0  # when to look for silence next: UTC s are long integers
+        self._doubt_up_s = 0  # until then an order may be there that was not decided on
+        self._doubt_again_up_s = 0  # before that no other begins
         self._tampered = False  # what is to be cut for has happened
         self._warned_utc_s = 0
         self._undated_told = False
@@ -84,7 +86,6 @@ class Control:
             self.rule.state(),
             self._warned_utc_s,
             self.heard_utc_s(),
-            self.silent,
             self.commissioned,
             self._tampered,
             self.contactor.state(),
@@ -99,10 +100,10 @@ class Control:
         """Takes what `state` gave, out of a snapshot; older ones have members of their own."""
         if "control" in state:
             self.standing, rule, self._warned_utc_s, self._heard_utc_s = state["control"][:4]
-            self.silent, self.commissioned, self._tampered, contactor = state["control"][4:8]
+            self.commissioned, self._tampered, contactor = state["control"][4:7]
             self.rule.restore(rule)
             self.contactor.restore(contactor)
-            calendar, power, current, self._supplied_s, self._record_up_s = state["control"][8:]
+            calendar, power, current, self._supplied_s, self._record_up_s = state["control"][7:]
             self.calendar.restore(calendar)
             self._power.restore(power)
             self._current.restore(current)
@@ -141,6 +142,9 @@ class Control:
         elif kind == "credit":
             if record["kind"] == "recharge":
                 self.rule.apply_recharge(record["amount_mp"])
+        elif kind == "settings":
+            if record["document"].get("cut_mode") and not self._meter.config.cut_mode:
+                self.rule.begin_anew()  # who was only warned gets a grace before the first cut
         elif kind == "calendar":
             self.calendar.take(record["document"])
         elif kind == "boot":
@@ -160,12 +164,8 @@ class Control:
             self._test_up_ms = self._meter.clock.up_ms()
         if begun & causes.TAMPER or (reason == "order" and not standing & causes.ORDER):
             self._tampered = False
-        self.rule.apply_control(reason, standing, self._debt_mp(record["balance_mp"]))
-
-    def _debt_mp(self, balance_mp):
-        """How far below its end the credit is, at a balance."""
-        meter = self._meter
-        return max(0, meter.config.floor_mp - meter.account.available_mp(balance_mp))
+        owed_mp = max(0, -self._meter.account.available_mp(record["balance_mp"]))
+        self.rule.apply_control(reason, standing, owed_mp)
 
     def _apply_event(self, record):
         code = record["code"]
@@ -181,16 +181,12 @@ class Control:
             limiter = self._power if record["detail"] == causes.LIMITER else self._current
             limiter.apply(True, self._supplied_s, True)
         elif code == events.LINK_SILENT:
-            self.silent = True
             self._heard_utc_s = record["detail"]
         elif code == events.LINK_HEARD:
-            self.silent = False
             self._heard_utc_s = record["utc_s"]
         elif code == events.OFF_TIME_KNOWN:
             self._without_power(record, record["detail"])
         self.rule.apply_event(code, record["detail"])
-        if self.silent:
-            self.rule.server_is_down()
         self.contactor.apply_event(code, record["detail"])
 
     def _without_power(self, record, off_s):
@@ -254,15 +250,24 @@ class Control:
         return ""
 
     def end(self, some, reason):
-        """Ends those of some causes that stand. Raises StorageError."""
-        if self.standing & some:
-            self._switch(self.standing & ~some, reason)
+        """Ends those of some causes, none of the utility's, that stand. Raises StorageError; the
+        contact closes all the same: nobody stays in the dark for want of a record."""
+        if not self.standing & some:
+            return
+        standing = self.standing & ~some
+        try:
+            self._switch(standing, reason)
+        except (StorageError, MemoryError):
+            if not standing and not self._meter.applying:
+                self.contactor.want(1, reason)
+            raise
 
     def order(self, off):
         """Sets or lifts the utility's order to disconnect, which also lifts a cut for tamper; no
         change if it is so already."""
         if not off:
-            self.end(causes.ORDER | causes.TAMPER, "order")
+            if self.standing & (causes.ORDER | causes.TAMPER):
+                self._switch(self.standing & ~(causes.ORDER | causes.TAMPER), "order")
         elif not self.standing & causes.ORDER:
             self._switch(self.standing | causes.ORDER, "order")
 
@@ -328,18 +333,26 @@ class Control:
     def step(self, utc_s):
         """Begins and ends what is due. Raises StorageError."""
         meter = self._meter
-        self._listen(utc_s)
         if self.standing & causes.TEST and meter.clock.up_ms() - self._test_up_ms >= _TEST_MS:
             self.end(causes.TEST, "ended")
-        if self._tampered and causes.may_begin(causes.TAMPER, self._holds(utc_s)):
-            self._switch(self.standing | causes.TAMPER, "tamper")
         if meter.service == LEDGER_LOST:
             self.keep_supplied()  # the balance is not known, and doubt never cuts
         elif not meter.account.closed:
             # Else nothing is charged, so nothing is warned of, cut, or restored.
-            meter.judge_balance()
+            if not meter.is_steady():
+                spare_mp = meter.judge_credit()
+                if self.standing & causes.CREDIT:
+                    self._step_credit(utc_s)  # what restores waits for no warning's record
+                meter.judge_warnings(spare_mp)
             self._step_credit(utc_s)
             meter.payment.step(utc_s)
+        self._listen(utc_s)
+        if self._tampered and causes.may_begin(causes.TAMPER, self._holds(utc_s)):
+            self._switch(self.standing | causes.TAMPER, "tamper")
+
+    def stored(self):
+        """True for a meter that is not in service yet: its credit does not count."""
+        return self._meter.config.commissioning and not self.commissioned
 
     def _step_credit(self, utc_s):
         meter = self._meter
@@ -363,7 +376,7 @@ class Control:
         """Everything that keeps a cut for want of credit from beginning now."""
         holds = self._holds(utc_s)
         if (
-            not self.silent  # not told yet
+            not self.rule.silent  # not told yet
             and self._silent_s(utc_s) >= self._meter.config.link_silence_h * _HOUR_S
         ):
             holds |= causes.STARTING  # the gateway gets its time to answer, which may be down
@@ -374,7 +387,7 @@ class Control:
         meter = self._meter
         config = meter.config
         holds = 0
-        if config.commissioning and not self.commissioned:
+        if self.stored():
             holds |= causes.COMMISSIONING
         if meter.service == LEDGER_LOST:
             holds |= causes.LEDGER_LOST
@@ -386,9 +399,9 @@ class Control:
             holds |= causes.STARTING
         if meter.sensor_fails():
             holds |= causes.SENSOR_FAULT
-        if not meter.is_writable():
+        if not meter.is_writable() or meter.clock.up_s() < self._doubt_up_s:
             holds |= causes.UNVERIFIED
-        if self.silent:
+        if self.rule.silent:
             holds |= causes.SERVER_DOWN
         if meter.payment.holds():
             holds |= causes.SWITCHED
@@ -409,8 +422,16 @@ class Control:
     def heard(self):
         """The gateway has answered."""
         self._heard_up_s = self._meter.clock.up_s()
-        if self.silent:
+        if self.rule.silent:
             self._listen_up_s = 0
+
+    def order_lost(self):
+        """An order came that could not be decided on: until it can have come again there is no
+        credit cut; at most once a day, as nobody knows whose it was."""
+        up_s = self._meter.clock.up_s()
+        if up_s >= self._doubt_again_up_s:
+            self._doubt_up_s = up_s + _DOUBT_S
+            self._doubt_again_up_s = up_s + civil.DAY_S
 
     def heard_utc_s(self):
         """When the gateway was heard last, UTC s; before it ever was, when the time was first
@@ -436,11 +457,15 @@ class Control:
         if up_s < self._listen_up_s:
             return
         silent_s = self._silent_s(utc_s)
-        if self.silent:
+        if self.rule.silent:
             if self._heard_up_s is not None and silent_s < _LINK_UP_S:
                 away_s = 0 if utc_s is None else max(0, utc_s - self._heard_utc_s)
                 meter.event(events.LINK_HEARD, away_s)
-        elif silent_s >= meter.config.link_silence_h * _HOUR_S and up_s >= _LINK_UP_S:
+        elif silent_s >= meter.config.link_silence_h * _HOUR_S and (
+            up_s >= _LINK_UP_S
+            # A power failure every few minutes must not be free supply.
+            or (up_s >= _STARTING_S and meter.debt_mp >= meter.config.offline_debt_cap_mp)
+        ):
             meter.event(events.LINK_SILENT, self.heard_utc_s())
         self._listen_up_s = up_s + _LISTEN_S
 

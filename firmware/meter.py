@@ -602,32 +602,40 @@ class Meter:
             self._balance_key = wh
         return self._balance_mp
 
-    def judge_balance(self):
-        """Judges the balance, and up to which register that holds: amounts are long integers, which
-        take heap, so it is not done each second. Raises StorageError."""
-        wh = self.energy.import_wh
-        if wh <= self._steady_wh:
-            return
-        account = self.account
+    def is_steady(self):
+        """True while nothing about the balance has to be judged: amounts are long integers, which
+        take heap, so it is not done each second."""
+        return self.energy.import_wh <= self._steady_wh
+
+    def judge_credit(self):
+        """Judges whether there is credit; what is spent of the balance until that changes, in mp,
+        None: credit has no end."""
         config = self.config
-        balance_mp = self.balance_mp()
-        spare_mp = None
-        if account.postpaid:
-            self.has_credit = True  # credit has no end
+        if self.account.postpaid or self.control.stored():
+            self.has_credit = True
             self.debt_mp = 0
-        else:
+            return None
+        above_mp = self.account.available_mp(self.balance_mp()) - config.floor_mp
+        self.has_credit = above_mp > 0
+        self.debt_mp = max(0, -above_mp)
+        spare_mp = None
+        # Where credit ends, and behind that the debts of which a rule speaks.
+        for cap_mp in (0, config.undated_debt_cap_mp, config.offline_debt_cap_mp):
+            to_cap_mp = above_mp + cap_mp - 1
+            if to_cap_mp >= 0 and (spare_mp is None or to_cap_mp < spare_mp):
+                spare_mp = to_cap_mp
+        return spare_mp
+
+    def judge_warnings(self, spare_mp):
+        """Warns of the balance; up to the register of the next warning, or where `spare_mp` is
+        spent, nothing has to be judged. Raises StorageError."""
+        wh = self.energy.import_wh
+        if not (self.account.postpaid or self.control.stored()):
+            balance_mp = self.balance_mp()
             next_mp = self.warnings.judge(balance_mp)
-            above_mp = account.available_mp(balance_mp) - config.floor_mp
-            self.has_credit = above_mp > 0
-            self.debt_mp = max(0, -above_mp)
-            if next_mp is not None:
+            if next_mp is not None and (spare_mp is None or balance_mp - next_mp - 1 < spare_mp):
                 spare_mp = balance_mp - next_mp - 1
-            # Where credit ends, and behind that the debts of which a rule speaks.
-            for cap_mp in (0, config.undated_debt_cap_mp, config.offline_debt_cap_mp):
-                to_cap_mp = above_mp + cap_mp - 1
-                if to_cap_mp >= 0 and (spare_mp is None or to_cap_mp < spare_mp):
-                    spare_mp = to_cap_mp
-        self._steady_wh = wh + account.steady_wh(wh, spare_mp)
+        self._steady_wh = wh + self.account.steady_wh(wh, spare_mp)
 
     def finish_operation(self):
         """Ends the relay's operation, PULSE_MS after it began; reports what the contact did."""
@@ -646,6 +654,7 @@ class Meter:
             answer = self.orders.handle(message)
         except (StorageError, MemoryError) as error:
             self.storage_failed(error)
+            self.control.order_lost()
             return None
         return None if self._floors_behind else answer
 
@@ -660,7 +669,7 @@ class Meter:
         self.snapshot()
 
     def heard(self):
-        """The gateway has answered, whatever it was."""
+        """The gateway has answered what was sent to it just now."""
         self.control.heard()
 
     def open_signed(self, message):

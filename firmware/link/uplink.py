@@ -70,6 +70,7 @@ class Uplink:
         self._retry_up_s = 0
         self._retry_s = _RETRY_MIN_S
         self._sent_seq = self._journal.acked_seq  # what the gateway can acknowledge
+        self._asked_seq = 0  # the last record sent over this connection, 0: none
         self.refused = 0  # messages that are not the gateway's or make no sense
         self.failed = 0  # messages that could not be handled: no memory, no flash
         self.lost_live = 0
@@ -200,6 +201,7 @@ class Uplink:
 
     def _came_up(self):
         self._greeted = False
+        self._asked_seq = 0
         self._time_due_up_s = 0
         self._retry_up_s = 0
         self._woken.set()
@@ -261,7 +263,7 @@ class Uplink:
             payload, last_seq = self._batch()
             if payload is None:
                 return
-            self._sent_seq = last_seq
+            self._sent_seq = self._asked_seq = last_seq
             await self._client.publish(self._topic("up"), payload, 1)
             payload = None  # not kept while waiting
             if not await self._acknowledged(last_seq) and self._sent_seq == last_seq:
@@ -370,7 +372,6 @@ class Uplink:
         if answer is None:
             self.refused += 1
             return
-        self._meter.heard()
         if len(self._answers) >= _ANSWERS_MAX:
             # The gateway asks again with the same id and gets the same answer.
             self._answers.pop(0)
@@ -382,7 +383,9 @@ class Uplink:
     def _take_ack(self, payload):
         store, seq = codec.check_ack(payload)
         if store == self._journal.store_id and seq <= self._sent_seq:
-            self._meter.heard()
+            # The broker may have kept an older one, and orders, of a gateway that is gone since.
+            if 0 < self._asked_seq <= seq:
+                self._meter.heard()
             self._journal.acknowledge(seq)
             self._retry_s = _RETRY_MIN_S
             self._retry_up_s = 0

@@ -29,7 +29,7 @@ CREDIT_MODE = const(4)
 UNDATED = const(8)
 SENSOR_FAULT = const(16)
 STARTING = const(32)
-UNVERIFIED = const(64)  # no order can be decided: the flash refuses
+UNVERIFIED = const(64)  # an order may be there that cannot be decided: no flash, no memory
 SERVER_DOWN = const(128)
 SWITCHED = const(256)  # to prepayment, not long ago
 WARNED = const(512)  # too recently
@@ -52,7 +52,7 @@ _HOLDS_BY_RANK = (
 
 FORBIDS = {
     ORDER: 0,  # it was verified
-    TAMPER: COMMISSIONING | STARTING,
+    TAMPER: COMMISSIONING | SENSOR_FAULT | STARTING | UNVERIFIED,
     OVER_CURRENT: COMMISSIONING | SENSOR_FAULT | STARTING | INTERVAL,
     LIMITER: COMMISSIONING | SENSOR_FAULT | STARTING | INTERVAL,
     CREDIT: HOLDS,

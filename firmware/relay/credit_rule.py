@@ -5,13 +5,14 @@
         |_____________________ credit again _________________________________|
 
 Invariants
-  - Nothing moves but by `apply_*`: what the caller has persisted, live as at recovery.
+  - Nothing but time moves without `apply_*`: what the caller has persisted, live as at recovery.
   - A cut has an event 1003 before it, and that a full grace; the grace is a countdown of supplied
     seconds, so clock steps neither shorten nor lengthen it.
   - While the time is unknown the grace stands still and nothing is cut; but not for ever: event
     1061 tells the end of that, and from there the grace runs without a time, too.
-  - While the server is down nothing is cut below a cap of debt. One full grace is behind it.
-  - A share of the debt, paid, restores once, and opens one grace.
+  - While the server is down nothing is cut below a cap of debt. A full grace follows where the cap
+    is reached, and where the silence ends: each once in a want of credit.
+  - A share of the debt, paid, restores once, and opens one grace, unless the debt is above its cap.
 
 No meter, no clock, no window: the caller says what holds a cut (relay/arbitration.py).
 Tests: host_tests/unit/test_credit_rule.py, host_tests/relay (every state that can be reached).
@@ -61,6 +62,9 @@ TABLE = (
 )
 
 _UNDATED_WARNING_S = const(3600)
+_SWITCHED_S = const(604800)  # undated supply that stands for the days behind a switch
+_BACK = const(1)  # a grace was given when the server was heard again
+_CAP = const(2)  # one was given at the cap of debt
 _DATED_ONLY = arbitration.UNDATED | arbitration.OUTSIDE | arbitration.WARNED
 
 
@@ -80,6 +84,7 @@ class CreditRule:
         self._config = config
         self.word = IN_CREDIT
         self._ms = 0  # of a second that is counted
+        self.silent = False  # the server, as was told
         self._begin_anew()
 
     def _begin_anew(self):
@@ -89,8 +94,8 @@ class CreditRule:
         self.would_cut = 0  # told for this due
         self._undated_told = 0
         self._partial = 0  # restored by a share of the debt, in this want of credit
-        self._offline = 0  # the grace behind a silence of the server was given
-        self._server_held = 0  # such a silence has kept a cut from being
+        self._given = 0  # for a silence of the server: bits of the graces
+        self._unheard = 0  # such a silence was in the present grace or behind it
         self._cut_debt_mp = 0
         self._paid_mp = 0
 
@@ -103,8 +108,9 @@ class CreditRule:
             self.would_cut,
             self._undated_told,
             self._partial,
-            self._offline,
-            self._server_held,
+            self._given,
+            self._unheard,
+            self.silent,
             self._cut_debt_mp,
             self._paid_mp,
         ]
@@ -115,7 +121,7 @@ class CreditRule:
         self.word, self.grace_left_s = state[:2]
         if len(state) > 2:
             self.undated_s, self.would_cut, self._undated_told, self._partial = state[2:6]
-            self._offline, self._server_held, self._cut_debt_mp, self._paid_mp = state[6:]
+            self._given, self._unheard, self.silent, self._cut_debt_mp, self._paid_mp = state[6:]
 
     def run(self, utc_s, dt_ms, supplied):
         """Time passes, `dt_ms` (0 or more) up to `utc_s` (None: unknown); call about once a second.
@@ -161,8 +167,7 @@ class CreditRule:
         detail = 0
         if action == _BEGIN_GRACE:
             code = events.CREDIT_EXHAUSTED
-            if not 0 < config.debt_cap_mp < debt_mp:
-                detail = config.grace_s
+            detail = config.grace_s
         elif action == _WARN_UNDATED:
             code = events.UNDATED_CUT
             # The undated seconds count as grace, and what is left is at least an hour.
@@ -184,7 +189,7 @@ class CreditRule:
             return _POSITIVE
         config = self._config
         if self.word == CUT:
-            return _SHARE_PAID if self._share_paid() else _EXHAUSTED
+            return _SHARE_PAID if self._share_paid(debt_mp) else _EXHAUSTED
         if self.word == IN_CREDIT:
             return _EXHAUSTED
         if (
@@ -199,10 +204,8 @@ class CreditRule:
         return self._event_of_due(debt_mp, holds)
 
     def _event_of_due(self, debt_mp, holds):
-        if holds & arbitration.SERVER_DOWN:
-            self.server_is_down()
         left = self.holding(debt_mp, holds)
-        if self._server_held and not self._offline and not left & arbitration.SERVER_DOWN:
+        if self._unheard and not left & arbitration.SERVER_DOWN and not self._given & self._now():
             return _SERVER_GRACE
         if not left:
             return _FREE
@@ -210,9 +213,15 @@ class CreditRule:
             return _ONLY_WARN
         return _GRACE_OVER
 
-    def _share_paid(self):
+    def _now(self):
+        """Which grace can be given now for a silence that holds no cut."""
+        return _CAP if self.silent else _BACK
+
+    def _share_paid(self, debt_mp):
         percent = self._config.restore_percent
         if self._partial or not percent or not self._paid_mp:
+            return False
+        if 0 < self._config.debt_cap_mp < debt_mp:
             return False
         return self._paid_mp * 100 >= self._cut_debt_mp * percent
 
@@ -224,7 +233,9 @@ class CreditRule:
         is_long = self._undated_told and debt_mp > config.undated_debt_cap_mp
         if is_long and holds & arbitration.UNDATED:
             holds &= ~_DATED_ONLY
-        if self._offline or debt_mp >= config.offline_debt_cap_mp:
+            if self.undated_s >= _SWITCHED_S:
+                holds &= ~arbitration.SWITCHED
+        if debt_mp >= config.offline_debt_cap_mp:
             holds &= ~arbitration.SERVER_DOWN
         return holds
 
@@ -236,34 +247,33 @@ class CreditRule:
             self._undated_told = 1
             self._grace(detail)
         elif code == events.OFFLINE_GRACE:
-            self._offline = 1
-            self._server_held = 0
+            self._given |= self._now()
+            self._unheard = 0
             self._grace(detail)
         elif code == events.GRACE_OVER:
             self.word = DUE
             self.grace_left_s = 0
         elif code == events.WOULD_CUT:
             self.would_cut = 1
+        elif code == events.LINK_SILENT:
+            self.silent = True
+            if self.word in (GRACE, DUE):
+                self._unheard = 1
         elif code == events.LINK_HEARD:
-            if self.word == DUE:
-                self._server_held = 1
+            self.silent = False
         elif code == events.IN_CREDIT:
             self._begin_anew()
         elif code == events.LEDGER_LOST:
             self.begin_anew()
 
-    def server_is_down(self):
-        """The server is known to be down, as a record tells: it keeps a cut that is due."""
-        if self.word == DUE:
-            self._server_held = 1
-
-    def apply_control(self, reason, standing, debt_mp):
-        """Takes a control record; `standing`: the causes after it, `debt_mp`: at its balance."""
+    def apply_control(self, reason, standing, owed_mp):
+        """Takes a control record; `standing`: the causes after it, `owed_mp`: by how much the
+        available credit is below zero at its balance, at least 0."""
         if reason == "credit":
             self.word = CUT
             self.grace_left_s = self._config.grace_s
-            self.would_cut = 0
-            self._cut_debt_mp = debt_mp
+            self.would_cut = self._unheard = 0
+            self._cut_debt_mp = owed_mp
             self._paid_mp = 0
         elif reason == "partial":
             self._partial = 1
@@ -288,12 +298,15 @@ class CreditRule:
         self.undated_s = 0  # each grace is a full one, also if no second of it has a time
         self.would_cut = 0
         self._ms = 0
+        if self.silent:
+            self._unheard = 1
 
     def earliest_s(self, utc_s):
         """UTC seconds before which grace and debt allow no cut, None if none is in sight. utc_s:
         now, None: unknown."""
         if utc_s is None or self.word not in (GRACE, DUE):
             return None
-        if self._server_held and not self._offline:
-            return utc_s + self._config.grace_s
-        return utc_s + self.grace_left_s
+        left_s = self.grace_left_s
+        if self._unheard and not self._given & (_BACK | _CAP if self.silent else _BACK):
+            left_s += self._config.grace_s
+        return utc_s + left_s

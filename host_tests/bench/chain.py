@@ -95,9 +95,9 @@ def backlog(quick: bool, folder: Path) -> Group:
         "on its console until they are committed at the gateway, in batches of up to 16 in "
         "2,500 bytes, each acknowledged after the commit before the next is sent. The baseline is "
         "the same program that goes on at the broker's PUBACK. Other than on the emulated board by "
-        "default, time goes on while a meter awaits an answer. Live values are due each second after the last; "
-        "late is how much longer the longest time between two was, for a subscriber of the "
-        "broker. The processor is the host's, not an ESP32's.",
+        "default, time goes on while a meter awaits an answer. Live values are due each second "
+        "after the last; late is how much longer the longest time between two was, for a "
+        "subscriber of the broker. The processor is the host's, not an ESP32's.",
     )
     with contextlib.ExitStack() as services:
         broker = services.enter_context(Broker(folder / "broker"))

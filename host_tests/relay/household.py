@@ -41,12 +41,15 @@ class Judge:
 
     def _in_credit(self):
         self.told = {}  # code to the second at which it was told in this want of credit
-        self._grace(0)
         self.partials = 0
+        self.unheard = False  # the server was silent, as was told, since a grace began
+        self.graces = set()  # given for that: at the cap (True), at the end (False)
+        self._grace(0)
 
     def _grace(self, grace_s):
         """A full grace begins."""
         self.grace_s = grace_s
+        self.unheard |= self.house.silent
         self.counted_s = self.undated_s = 0
         self.told.pop(events.GRACE_OVER, None)
 
@@ -71,21 +74,25 @@ class Judge:
     def event(self, code, detail):
         house = self.house
         self.facts[code] += 1
-        if code == events.IN_CREDIT:
+        if code in (events.IN_CREDIT, events.CREDIT_EXHAUSTED):
             self._in_credit()
+        if code == events.IN_CREDIT:
             return
         if code == events.CREDIT_EXHAUSTED:
-            self._in_credit()
-            cap_mp = house.config.debt_cap_mp
-            self._grace(0 if cap_mp and house.debt_mp() > cap_mp else house.config.grace_s)
+            self._grace(house.config.grace_s)
             self.require(detail == self.grace_s, "another grace")
         elif code == events.OFFLINE_GRACE:
-            self.require(code not in self.told, "a second grace behind a silence")
+            self.require(house.silent not in self.graces, "a second grace behind a silence")
+            self.require(self.unheard, "a grace behind no silence")
             small = house.debt_mp() < house.config.offline_debt_cap_mp
-            self.require(not (house.is_silent() and small), "not held while the server is down")
+            self.require(not (house.silent and small), "below the cap while the server is down")
+            self.graces.add(house.silent)
+            self.unheard = False
             self._grace(house.config.grace_s)
         elif code == events.UNDATED_CUT:
             self.counted_s += self.undated_s
+        elif code == events.LINK_SILENT:
+            self.unheard |= house.rule.word in (GRACE, DUE)
         elif code == events.GRACE_OVER:
             self.require(self.counted_s >= self.grace_s, "a grace that is not full")
         self.told[code] = house.now_s
@@ -103,8 +110,12 @@ class Judge:
         self.require(events.CREDIT_EXHAUSTED in told, "cut without the warning of zero")
         self.require(events.GRACE_OVER in told, "cut without the last warning")
         self.require(self.counted_s >= self.grace_s, "cut in grace")
-        if house.is_silent():
-            self.require(events.OFFLINE_GRACE in told, "cut while the server is down")
+        if house.silent:
+            small = house.debt_mp() < house.config.offline_debt_cap_mp
+            self.require(not small, "below the cap while the server is down")
+        if self.unheard:
+            self.require(house.silent in self.graces, "cut without the grace behind a silence")
+        self.unheard = False
         undated = not house.time_known
         if undated:
             self.facts["cuts at unknown time"] += 1
@@ -127,6 +138,8 @@ class Judge:
             self.facts["by a share"] += 1
             self.require(house.config.restore_percent, "restored by a share that none set")
             self.require(not self.partials, "a second share restored")
+            cap_mp = house.config.debt_cap_mp
+            self.require(not cap_mp or house.debt_mp() <= cap_mp, "a share above the cap of debt")
             self.partials = 1
             self._grace(house.config.grace_s)
         else:
@@ -163,6 +176,7 @@ class House:
         self.up_s = START_S
         self.supplied_s = 0
         self.heard_s = now_s
+        self.silent = False  # the server, as was told
         self.server_up = True
         self.ordered = self.tampered = self.limited = self.faulty = False
         self.postpaid = postpaid
@@ -206,6 +220,9 @@ class House:
     def debt_mp(self):
         return max(0, self.config.floor_mp - self.available_mp())
 
+    def owed_mp(self):
+        return max(0, -self.available_mp())
+
     def is_silent(self):
         return self.now_s - self.heard_s >= self.config.link_silence_h * HOUR_S
 
@@ -228,7 +245,7 @@ class House:
             (0 if self.time_known else a.UNDATED)
             | (a.SENSOR_FAULT if self.faulty else 0)
             | (a.STARTING if self.up_s < START_S else 0)
-            | (a.SERVER_DOWN if self.is_silent() else 0)
+            | (a.SERVER_DOWN if self.silent else 0)
             | (a.SWITCHED if self.now_s < self.no_cut_before_s else 0)
             | (a.CREDIT_MODE if self.postpaid else 0)
             | (a.WARNED if days_s and self.now_s < self.warned_s + days_s else 0)
@@ -342,7 +359,8 @@ class House:
 
     def server(self, up):
         """The link to the server is lost, or found again."""
-        if up and self.is_silent():
+        if up and self.silent:
+            self.silent = False
             self.event(events.LINK_HEARD, self.now_s - self.heard_s)
         self.server_up = up
         if up:
@@ -387,6 +405,9 @@ class House:
     def settle(self):
         """Does what the rules want now."""
         rule = self.rule
+        if not self.silent and self.is_silent():
+            self.silent = True
+            self.event(events.LINK_SILENT, self.heard_s)
         if rule.word != IN_CREDIT or not self.has_credit():
             while True:
                 holds = self.holds()
@@ -398,10 +419,10 @@ class House:
                     self.event(value[0], value[1] or 0)
                 elif action == "cut":
                     self.judge.cut(holds)
-                    rule.apply_control("credit", self.causes() | a.CREDIT, self.debt_mp())
+                    rule.apply_control("credit", self.causes() | a.CREDIT, self.owed_mp())
                     self.log.append((self.now_s, "cut", self.debt_mp()))
                 else:
-                    rule.apply_control(value, self.causes(), self.debt_mp())
+                    rule.apply_control(value, self.causes(), self.owed_mp())
                     self.judge.restored(value)
                     self.log.append((self.now_s, "restored", value))
         self.standing = self.causes() | (a.CREDIT if rule.word == CUT else 0)

@@ -47,11 +47,11 @@ SETTINGS = {
     "no grace": {"grace_s": 0, "restore_percent": 50},
 }
 
-# One of each kind: an unknown time, what its end lifts, the server's silence, what only warns, and
-# what nothing lifts.
-KINDS = (UNDATED, OUTSIDE, SERVER_DOWN, WARN_ONLY, SENSOR_FAULT)
+# One of each kind: an unknown time, what its end lifts, what only warns, and what nothing lifts.
+# The server's silence is a state of its own, as it begins and ends with an event.
+KINDS = (UNDATED, OUTSIDE, WARN_ONLY, SENSOR_FAULT)
 HOLDS = tuple(
-    sum(bit for place, bit in enumerate(KINDS) if number >> place & 1) for number in range(32)
+    sum(bit for place, bit in enumerate(KINDS) if number >> place & 1) for number in range(16)
 )
 
 OTHERS = tuple(1 << place for place in range(6) if 1 << place != CREDIT)
@@ -60,13 +60,19 @@ OTHERS = tuple(1 << place for place in range(6) if 1 << place != CREDIT)
 class Told(NamedTuple):
     """What a consumer could know, of the present want of credit."""
 
+    silent: bool = False  # the server, now
+    unheard: bool = False  # it was, since a grace began
     passed_h: int = 0  # since a grace began: hours that count, up to the grace
     undated_h: int = 0  # since then: hours with power and without a time
-    instant: bool = False  # the grace was none, for the debt was above its cap
     warned: bool = False  # 1003 was told
     undated: bool = False  # 1061 was told
     partials: int = 0
-    offlines: int = 0
+    at_cap: bool = False  # a grace was given at the cap of debt
+    at_end: bool = False  # one was given at the end of a silence
+
+    def anew(self):
+        """In credit again: nothing of it counts any more."""
+        return Told(silent=self.silent)
 
 
 class Node(NamedTuple):
@@ -132,6 +138,7 @@ class Search:
         yield "hour without", 0
         yield "restart", 0
         yield "server heard", 0
+        yield "server silent", 0
         yield "another account", 0
         if node.debt is None or node.debt < DEBT_MAX:
             yield "consume", 1
@@ -148,16 +155,21 @@ class Search:
             told = self._hour(told, what == "hour with power", holds)
         elif what == "server heard":
             rule.apply_event(events.LINK_HEARD, 0)
+            told = told._replace(silent=False)
+        elif what == "server silent":
+            rule.apply_event(events.LINK_SILENT, 0)
+            told = told._replace(silent=True, unheard=told.unheard or rule.word in (GRACE, DUE))
         elif what == "another account":
             rule.begin_anew()
             if rule.word == IN_CREDIT:
-                told = Told()
+                told = told.anew()
         elif what == "consume":
             debt = 0 if debt is None else debt + amount
         elif what == "recharge":
             rule.apply_recharge(amount)
             debt = None if amount > debt else debt - amount
         require(rule.word in (node.rule[0], IN_CREDIT), what, "moved the state")
+        holds |= SERVER_DOWN if told.silent else 0
         key = (self._canonical(), debt, told, holds)
         if key not in self._settled:
             told = self._settle(debt, told, holds)
@@ -209,7 +221,7 @@ class Search:
         if action == "cut":
             self._judge_cut(debt, told, holds)
             rule.apply_control("credit", CREDIT, debt)
-            return told._replace(warned=False)
+            return told._replace(warned=False, unheard=False)
         return self._restore(value, debt, told)
 
     def _event(self, debt, told, holds, code, detail):
@@ -217,13 +229,12 @@ class Search:
         before = rule.word
         rule.apply_event(code, detail or 0)
         if code == events.CREDIT_EXHAUSTED:
-            cap = self.config.debt_cap_mp
             require((before, rule.word) == (IN_CREDIT, GRACE), code, before)
-            require(detail == (0 if cap and debt > cap else self.config.grace_s), code, detail)
-            return Told(instant=detail == 0)
+            require(detail == self.config.grace_s, code, detail)
+            return Told(silent=told.silent, unheard=told.silent)
         if code == events.IN_CREDIT:
             require(debt is None and before in (GRACE, DUE) and rule.word == IN_CREDIT, code)
-            return Told()
+            return told.anew()
         require(debt is not None, code, "in credit")
         if code == events.GRACE_OVER:
             require((before, rule.word) == (GRACE, DUE), code, before)
@@ -236,16 +247,22 @@ class Search:
             passed_h = min(told.passed_h + told.undated_h, max(0, self.grace_h - 1))
             return told._replace(undated=True, undated_h=0, warned=False, passed_h=passed_h)
         if code == events.OFFLINE_GRACE:
-            require((before, rule.word) == (DUE, GRACE) and not told.offlines, code, told)
+            require((before, rule.word) == (DUE, GRACE) and told.unheard, code, told)
             require(detail == self.config.grace_s, code, detail)
-            return told._replace(passed_h=0, undated_h=0, instant=False, warned=False, offlines=1)
+            told = told._replace(passed_h=0, undated_h=0, warned=False, unheard=told.silent)
+            if told.silent:
+                require(debt >= self.config.offline_debt_cap_mp, "a grace below the cap", debt)
+                require(not told.at_cap, "a second grace at the cap", told)
+                return told._replace(at_cap=True)
+            require(not told.at_end, "a second grace behind a silence", told)
+            return told._replace(at_end=True)
         warns = not self.config.cut_mode or holds & WARN_ONLY
         require(code == events.WOULD_CUT and warns, code, holds)
         self._judge_cut(debt, told, holds | WARN_ONLY, WARN_ONLY)
         return told
 
     def _grace_was_full(self, told):
-        require(told.instant or told.passed_h >= self.grace_h, "the grace was not full", told)
+        require(told.passed_h >= self.grace_h, "the grace was not full", told)
 
     def _judge_cut(self, debt, told, holds, allowed=0):
         """A cut: after a grace and its warning, without credit, and nothing holds it."""
@@ -256,7 +273,10 @@ class Search:
         self._grace_was_full(told)
         if holds & UNDATED and told.undated and debt > self.config.undated_debt_cap_mp:
             allowed |= UNDATED | OUTSIDE | WARNED
-        if told.offlines:
+        if told.unheard:
+            given = told.at_cap if told.silent else told.at_end
+            require(given, "cut without the grace behind a silence", told)
+        if debt >= self.config.offline_debt_cap_mp:
             allowed |= SERVER_DOWN
         require(not holds & ~allowed, "cut while held by", arbitration.hold_word(holds & ~allowed))
 
@@ -266,7 +286,7 @@ class Search:
         if word == DUE and not holds:
             require(not self.config.cut_mode, "not cut, though nothing holds it", told)
         if word == GRACE and not holds & UNDATED:
-            require(not told.instant or self.rule.grace_left_s, "the grace has no end", told)
+            require(self.rule.grace_left_s, "the grace has no end", told)
 
     def _restore(self, reason, debt, told):
         self.restorations += 1
@@ -277,12 +297,16 @@ class Search:
             cut_debt, paid = rule.state()[-2:]
             require(share and 100 * paid >= share * cut_debt, "a share restored", paid, cut_debt)
             require(paid and not told.partials and debt is not None, "a second share", told)
+            cap = self.config.debt_cap_mp
+            require(not cap or debt <= cap, "a share restored above the cap of debt", debt)
             rule.apply_control("partial", 0, debt)
             require(rule.grace_left_s == self.config.grace_s, "a share gave no full grace")
-            return told._replace(partials=1, passed_h=0, undated_h=0, instant=False, warned=False)
+            return told._replace(
+                partials=1, passed_h=0, undated_h=0, warned=False, unheard=told.silent
+            )
         require(reason == "recharge" and debt is None, "restored without credit")
         rule.apply_control("recharge", 0, 0)
-        return Told()
+        return told.anew()
 
     # --- with the other causes ---------------------------------------------------------------
 
@@ -339,14 +363,16 @@ class Search:
 
 
 def every_set_of_holds(search, most=None):
-    """Each way to be due, or `most` of them, with each of the 16,384 sets of holds; returns how
-    many it judged."""
+    """Each way to be due, or `most` of them, with each of the 16,384 sets of holds in which the
+    server is as it knows; returns how many it judged."""
     ways = [node for node in search.nodes if node.rule[0] == DUE][:most]
     for node in ways:
         for holds in range(arbitration.HOLDS + 1):
+            if node.told.silent != bool(holds & SERVER_DOWN):
+                continue
             search.rule.restore(list(node.rule))
             search.decide(node.debt, node.told, holds)
-    return len(ways) * (arbitration.HOLDS + 1)
+    return len(ways) * (arbitration.HOLDS + 1) // 2
 
 
 def run():

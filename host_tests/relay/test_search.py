@@ -17,7 +17,7 @@ def test_every_state_has_its_decision_and_keeps_the_promises(name):
         assert search.cuts == search.restorations == 0
     else:
         assert search.cuts > 500 and search.restorations > 1000
-    assert every_set_of_holds(search, most=5) == 5 * 16384
+    assert every_set_of_holds(search, most=5) == 5 * 8192
 
 
 class ForgetsHolds(CreditRule):
@@ -39,6 +39,14 @@ class GivesGraceForEver(CreditRule):
         state = super().state()
         state[6] = 0
         return state
+
+
+class CutsBelowTheCap(CreditRule):
+    """Behind one grace a silence of the server holds nothing any more."""
+
+    def holding(self, debt_mp, holds):
+        left = super().holding(debt_mp, holds)
+        return left & ~arbitration.SERVER_DOWN if self._given else left
 
 
 class RunsWithoutATime(CreditRule):
@@ -63,7 +71,8 @@ class SparesTheLastWarning(CreditRule):
     [
         (ForgetsHolds, "cut while held by sensor_fault"),
         (LosesTheShare, "a second share"),
-        (GivesGraceForEver, "1065"),
+        (GivesGraceForEver, "a second grace"),
+        (CutsBelowTheCap, "cut while held by server_down|a grace below the cap"),
         (RunsWithoutATime, "the grace was not full"),
         (RunsWithoutPower, "the grace was not full"),
         (SparesTheLastWarning, "the grace was not full"),

@@ -47,7 +47,7 @@ class RestoresLate(CreditRule):
     ("rule_class", "why"),
     [
         (CutsAnytime, "cut outside a window"),
-        (CutsWhileSilent, "not held while the server is down"),
+        (CutsWhileSilent, "below the cap while the server is down"),
         (GraceRunsWithoutPower, "a grace that is not full"),
         (RestoresLate, "cut though there is credit"),
     ],

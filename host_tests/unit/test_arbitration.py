@@ -46,7 +46,7 @@ def test_which_hold_forbids_which_cause():
     limits = always | {"sensor_fault", "interval"}
     forbidden = {
         a.ORDER: set(),
-        a.TAMPER: always,
+        a.TAMPER: always | {"sensor_fault", "order"},
         a.OVER_CURRENT: limits,
         a.LIMITER: limits,
         a.CREDIT: set(HOLDS),

@@ -97,7 +97,7 @@ def test_that_a_silence_has_held_a_cut_outlasts_a_restart(make):
     for code, detail in ((1066, bench.utc_s), (1003, 0), (1061, HOUR_S), (1067, DAY_S)):
         bench.meter.event(code, detail)
     owed_s = bench.meter.control.rule.earliest_s(bench.utc_s)
-    assert owed_s == bench.utc_s + DAY_S
+    assert owed_s == bench.utc_s + HOUR_S + DAY_S
     bench.restart(cause="soft")
     assert bench.meter.control.rule.earliest_s(bench.utc_s) == owed_s
     bench.run(2 * HOUR_S, step_s=30)
@@ -289,7 +289,8 @@ def test_nothing_is_cut_before_the_meter_is_in_service(make, by):
     bench = make(commissioning=1, rules={"tamper_cut": 1})
     bench.cover.level = 1
     bench.run(3 * DAY_S, step_s=60)
-    assert (hold(bench), bench.contact.closed) == ("commissioning", 1)
+    assert (hold(bench), bench.contact.closed) == ("", 1)
+    assert not bench.records("event", 1002)  # nobody is there who could be warned
     if by == "order":
         assert switch(bench, 1, "commissioned")["result"] == "accepted"
         assert switch(bench, 2, "commissioned")["result"] == "accepted"
@@ -297,8 +298,49 @@ def test_nothing_is_cut_before_the_meter_is_in_service(make, by):
         bench.meter.control.commission()
     assert len(bench.records("event", 1068)) == 1
     bench.restart()
+    bench.run(120, step_s=60)
+    assert len(bench.records("event", 1002)) == 1
+    bench.run(DAY_S - 120, step_s=60)
+    assert bench.contact.closed
     bench.run(DAY_S, step_s=60)
     assert standing(bench)[0] == ["credit"]
+
+
+def test_who_was_only_warned_gets_a_grace_before_the_first_cut(make):
+    bench = make(rules={"cut_mode": 0, "window_days": 127})
+    bench.run(15 * DAY_S + 11 * HOUR_S, step_s=60)
+    assert bench.records("event", 1060) and len(bench.records("event", 1002)) == 1
+    answer = bench.order("s-1", 1, "settings", document={"cut_mode": 1})
+    assert answer["result"] == "accepted"
+    bench.run(60, step_s=60)
+    assert len(bench.records("event", 1002)) == 2
+    bench.restart(cause="soft")
+    bench.run(23 * HOUR_S, step_s=60)
+    assert bench.contact.closed
+    bench.run(DAY_S, step_s=60)
+    assert standing(bench)[0] == ["credit"]
+
+
+def test_many_short_power_cuts_behind_a_silent_gateway_are_no_free_supply(make):
+    bench = make(rules={"offline_debt_cap_mp": 10 * RUPEE_MP, "window_days": 127})
+    bench.run(HOUR_S, step_s=30)
+    bench.gateway_answers = False
+    for _ in range(5 * 24 * 60 // 15):
+        bench.run(14 * 60, 480, step_s=30)
+        bench.restart(off_s=60)
+    assert len(bench.records("event", 1065)) == 1
+    assert "credit" in [record["reason"] for record in bench.records("control")]
+
+
+def test_an_order_that_could_not_be_decided_holds_the_cut_for_a_while(make):
+    bench = make()
+    bench.run(34 * HOUR_S - 60, step_s=30)
+    bench.meter.control.order_lost()
+    bench.run(5 * 60, step_s=30)
+    assert (hold(bench), bench.contact.closed) == ("order", 1)
+    bench.meter.control.order_lost()  # whoever sends nonsense holds it once a day
+    bench.run(6 * 60, step_s=30)
+    assert not bench.contact.closed
 
 
 def test_a_broken_sensor_holds_the_cut(make):

@@ -139,12 +139,18 @@ def test_a_grace_that_counts_time_without_power():
     assert (household.rule.grace_left_s, household.rule.undated_s) == (DAY_S - 3600, 0)
 
 
-@pytest.mark.parametrize(("debt_mp", "grace_s"), [(100, DAY_S), (101, 0)])
-def test_above_its_cap_a_debt_gets_no_grace(debt_mp, grace_s):
+def test_the_first_grace_is_a_full_one_whatever_the_debt():
     household = Household(debt_cap_mp=100)
-    assert household.rule.next(False, debt_mp, 0) == ("event", (1002, grace_s))
-    expected = [1002] if grace_s else [1002, 1003]
-    assert household.step(debt_mp, a.OUTSIDE) == expected
+    assert household.rule.next(False, 101, 0) == ("event", (1002, DAY_S))
+
+
+def test_above_its_cap_a_debt_gets_no_second_grace():
+    household = cut(200, restore_percent=50, debt_cap_mp=99)
+    household.rule.apply_recharge(100)
+    assert household.step(100) == []
+    household.rule.apply_recharge(1)
+    assert household.step(99) == ["partial"]
+    assert household.rule.grace_left_s == DAY_S
 
 
 def test_warn_only_tells_once_what_it_would_have_done():
@@ -220,8 +226,10 @@ def test_a_debt_below_its_cap_is_held_again():
 
 def test_a_silent_server_holds_a_cut_up_to_a_debt_then_one_full_grace():
     household = due(offline_debt_cap_mp=300)
+    household.rule.apply_event(events.LINK_SILENT, 0)
     assert household.step(299, a.SERVER_DOWN) == []
     assert household.rule.earliest_s(household.utc_s) == household.utc_s + DAY_S
+    household.reboot()
     assert household.step(300, a.SERVER_DOWN) == [events.OFFLINE_GRACE]
     assert household.rule.word == GRACE
     household.reboot()
@@ -231,33 +239,71 @@ def test_a_silent_server_holds_a_cut_up_to_a_debt_then_one_full_grace():
     assert household.step(400, a.SERVER_DOWN) == [events.GRACE_OVER, "credit"]
 
 
-@pytest.mark.parametrize("told_by_record", [False, True])
-def test_when_the_server_is_back_there_is_one_full_grace(told_by_record):
-    household = due()
-    if told_by_record:  # the state in memory is lost with the power
-        household.rule.apply_event(events.LINK_SILENT, 0)
-        household.rule.apply_event(events.LINK_HEARD, DAY_S)
-    else:
-        assert household.step(5, a.SERVER_DOWN) == []
-        household.reboot()
-    assert household.step(5) == [events.OFFLINE_GRACE]
-    household.run(DAY_S)
-    assert household.step(5, a.OUTSIDE | a.SERVER_DOWN) == [events.GRACE_OVER]
+@pytest.mark.parametrize("began_in", [GRACE, DUE])
+def test_when_the_server_is_back_there_is_one_full_grace(began_in):
+    household = due() if began_in == DUE else Household()
+    if began_in == GRACE:
+        household.step(0)
+    household.rule.apply_event(events.LINK_SILENT, 0)
+    household.reboot()
     household.rule.apply_event(events.LINK_HEARD, DAY_S)
-    assert household.step(5, a.OUTSIDE) == []
-    assert household.step(5, a.SERVER_DOWN) == ["credit"]
+    household.run(DAY_S)
+    expected = [events.OFFLINE_GRACE]
+    assert household.step(5) == ([] if began_in == DUE else [events.GRACE_OVER]) + expected
+    household.run(DAY_S)
+    assert household.step(5, a.OUTSIDE) == [events.GRACE_OVER]
+    # Silent again it is held again, but a silence that ends gives no second grace.
+    household.rule.apply_event(events.LINK_SILENT, 0)
+    assert household.step(5, a.SERVER_DOWN) == []
+    household.rule.apply_event(events.LINK_HEARD, DAY_S)
+    assert household.step(5) == ["credit"]
     household.step(None)
     household.step(0)
     household.run(DAY_S)
-    assert household.step(0, a.SERVER_DOWN) == [events.GRACE_OVER]  # held anew
+    assert household.step(0) == [events.GRACE_OVER, "credit"]  # no silence in this want of credit
 
 
-def test_a_server_that_is_back_within_the_grace_adds_nothing():
+def test_a_second_silence_holds_to_the_cap_and_gives_the_grace_of_that():
+    household = due(offline_debt_cap_mp=300)
+    household.rule.apply_event(events.LINK_SILENT, 0)
+    household.rule.apply_event(events.LINK_HEARD, DAY_S)
+    assert household.step(5) == [events.OFFLINE_GRACE]
+    household.rule.apply_event(events.LINK_SILENT, 0)
+    household.run(DAY_S)
+    assert household.step(299, a.SERVER_DOWN) == [events.GRACE_OVER]
+    assert household.step(300, a.SERVER_DOWN) == [events.OFFLINE_GRACE]
+    household.run(DAY_S)
+    assert household.step(400, a.SERVER_DOWN) == [events.GRACE_OVER, "credit"]
+
+
+def test_a_grace_that_begins_while_the_server_is_silent_is_not_the_last():
     household = Household()
+    household.rule.apply_event(events.LINK_SILENT, 0)
     household.step(0, a.SERVER_DOWN)
     household.rule.apply_event(events.LINK_HEARD, DAY_S)
     household.run(DAY_S)
+    assert household.step(0) == [events.GRACE_OVER, events.OFFLINE_GRACE]
+
+
+def test_a_silence_before_the_want_of_credit_adds_nothing():
+    household = Household()
+    household.rule.apply_event(events.LINK_SILENT, 0)
+    household.rule.apply_event(events.LINK_HEARD, DAY_S)
+    household.step(0)
+    household.run(DAY_S)
     assert household.step(0) == [events.GRACE_OVER, "credit"]
+
+
+def test_days_behind_a_switch_are_not_for_ever_without_a_time():
+    household = Household(undated_limit_h=1, undated_debt_cap_mp=5)
+    household.step(0, a.UNDATED)
+    household.run(3601, dated=False)
+    holds = a.UNDATED | a.OUTSIDE | a.SWITCHED
+    assert household.step(6, holds) == [events.UNDATED_CUT]
+    household.run(7 * DAY_S - 1, dated=False)
+    assert household.step(6, holds) == [events.GRACE_OVER]
+    household.run(1, dated=False)
+    assert household.step(6, holds) == ["credit"]
 
 
 def test_a_share_of_the_debt_restores_once_with_one_grace():

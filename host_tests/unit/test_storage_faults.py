@@ -15,12 +15,15 @@ RUPEE_MP = 100000
 
 
 class Flash:
-    """`refuses` is an errno or None."""
+    """`refuses` is an errno or None, from when `writes` more have been done."""
 
     refuses = None
+    writes = 0
 
     def fsync(self, _descriptor):
-        if self.refuses:
+        if self.refuses and self.writes:
+            self.writes -= 1
+        elif self.refuses:
             raise OSError(self.refuses, "injected")
 
 
@@ -95,6 +98,20 @@ def zoned():
         },
     ]
     return document
+
+
+def test_a_recharge_closes_though_the_warning_behind_it_cannot_be_written(make_bench, flash):
+    """What it pays leaves so little that a warning is due in the same second."""
+    bench = make_bench(opening_balance_mp=0)
+    bench.run(36 * HOUR_S, 60, step_s=30)
+    assert not bench.contact.closed
+    flash.refuses, flash.writes = errno.EIO, 1
+    amount_mp = 2 * RUPEE_MP - bench.meter.balance_mp()
+    bench.order("r-1", 1, amount_mp=amount_mp)
+    bench.run(2, 0)
+    assert bench.meter.balance_mp() == 2 * RUPEE_MP
+    assert bench.records()[-1]["type"] == "credit"
+    assert bench.contact.closed
 
 
 @pytest.mark.parametrize(("hours", "days"), [(4, 1), (60, 3)])
