@@ -2,7 +2,7 @@
 
 Everything carries a version that grows with each change, so that a stream sends only what is new.
 A register that goes back is shown as it is said, and is an alarm (SPEC 2.2).
-Tests: host_tests/gateway/test_ingest.py.
+Tests: host_tests/gateway/test_ingest.py, test_live_board.py.
 """
 
 from __future__ import annotations
@@ -224,10 +224,16 @@ class LiveBoard:
 
     def account(self, view: dict[str, Any]) -> None:
         """A change of an account has begun or went on."""
-        self._renew(self._accounts, {**view, "text": words.account(view)})
+        self._renew(self._accounts, {**view, "text": words.account(view)}, may_go_back=True)
 
-    def _renew(self, recent: dict[str, dict[str, Any]], view: dict[str, Any]) -> None:
+    def _renew(
+        self, recent: dict[str, dict[str, Any]], view: dict[str, Any], *, may_go_back: bool = False
+    ) -> None:
+        """may_go_back: False if `times` of what is told only grows."""
         with self._lock:
+            before = recent.get(view["id"])
+            if before and not may_go_back and len(view["times"]) < len(before["times"]):
+                return  # it was read in another thread before the change that is told already
             self._version += 1
             recent.pop(view["id"], None)
             recent[view["id"]] = {**view, "version": self._version}

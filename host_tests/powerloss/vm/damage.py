@@ -1,7 +1,8 @@
 """Run by the launcher on MicroPython: damages the flash at moments of the scenario, boots it.
 
-argv: a file with the settings as JSON, those of cuts.py with `seed` and `flips` (random damages of
-each kind at each moment). Prints a line of JSON for each failure and one at the end.
+argv: a file with the settings as JSON, those of cuts.py with `seed`, `flips` (random damages of
+each kind at each moment) and `every` (one damage of so many is tried). Prints a line of JSON for
+each failure and one at the end.
 
 Whatever the damage, the meter starts, keeps no credit that was not paid, takes no order that was
 decided before, and no record comes back with another content. What is missing is told by an event
@@ -24,7 +25,7 @@ from judge import account_state, check
 from scenario import UTC_S, play
 from session import MOUNT, UNDECIDED, Session, Truth, Wrong
 
-from firmware.relay.arbitration import ORDER
+from firmware.relay.arbitration import CREDIT
 
 _LOST = 1032
 _TELLING = (1031, _LOST, 1039)
@@ -177,10 +178,9 @@ def same_or_told(session, before, nvs, formatted):
     if lost:
         most_mp = before.paid_mp + before.owed_mp
         check(meter.balance_mp() <= most_mp, "more credit than was paid")
-        check(
-            session.truth.contact or meter.control.standing & ORDER,
-            "supply is off without a ledger",
-        )
+        check(not meter.control.standing & CREDIT, "a cut for want of credit without a ledger")
+        others = meter.control.standing & was_ever(before)
+        check(session.truth.contact or others, "supply is off without a ledger")
     else:
         check(not formatted or new_meter, "a formatted flash is no ledger")
         check(not before.lost, "a lost ledger was found again")
@@ -198,6 +198,14 @@ def same_or_told(session, before, nvs, formatted):
     if missing and not older:
         return "untold"
     return "older" if older else "harmless" if wh >= before.shown_wh else "older"
+
+
+def was_ever(truth):
+    """The causes that have stood since the oldest record."""
+    causes = 0
+    for record in truth.records:
+        causes |= record.get("standing", 0) if record["type"] == "control" else 0
+    return causes
 
 
 def said_lost(records):
@@ -320,8 +328,10 @@ def main():
         for name, hurt, nvs in damages(image, truth, older, draw):
             number += 1
             point = "damage:%d" % number
-            chosen = settings.get("point") in (None, point)
-            if not chosen or (settings.get("point") is None and number % shares != mine):
+            if settings.get("point"):
+                if settings["point"] != point:
+                    continue
+            elif number % (shares * settings["every"]) != mine:
                 continue
             show = print if settings.get("point") else None
             try:
