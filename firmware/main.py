@@ -1,6 +1,6 @@
 """Wires the meter: board, configuration, journal, link, and the only endless loop.
 
-`/main.py` on the flash calls `run()`. Everything hardware comes from `/board.py` (the contract is
+`/main.py` on the flash calls `run()`. Everything hardware comes from `board.py` (the contract is
 boards/README.md); the rules are in meter.py and below. Nothing here decides about money.
 """
 

@@ -2,8 +2,9 @@
 
 `build()` makes the files, `flash_image()` puts them on an emulated board's images by a one-off run
 of the interpreter (so the file system is the real littlefs), `flash_device()` puts them on any
-serial port by mpremote. The package `firmware/` goes into the ROM partition, from which it runs in
-place with half the heap; a chip built without one gets it on its file system. On that,
+serial port by mpremote. The package `firmware/` and the board's own modules go into the ROM
+partition, from which they run in place with half the heap; a chip built without one gets them on
+its file system. On that,
 `/.firmware.json` lists what was put there with a digest; it is deleted before the first change and
 written after the last, so it is never wrong about a flash whose power was cut meanwhile. `/data`
 and `/config.json` belong to the meter.
@@ -33,7 +34,6 @@ from toolchain.config_file import with_check
 ROOT = locate.project_root()
 MANIFEST = ".firmware.json"
 CONFIG = "config.json"
-IN_ROM = ".mpy"
 ROM_BYTES = 262_144
 
 # -O2 drops asserts and keeps line numbers; 31-bit small integers are those of the ESP32 and load
@@ -87,6 +87,11 @@ def build(out_folder: Path | None = None, board: str = "emulated") -> Path:
     return out
 
 
+def is_code(path: str) -> bool:
+    """Whether a file of the flash is imported: that lies in the ROM partition if there is one."""
+    return path.endswith(".mpy") or path.startswith("firmware/")
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     """Every file of a build: path on the flash (no leading slash) to content."""
     return {
@@ -98,8 +103,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def split(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], bytes]:
     """(files of the file system, image of the ROM partition or b"" if nothing belongs there)."""
-    on_flash = {path: data for path, data in files.items() if not path.endswith(IN_ROM)}
-    in_rom = {path: data for path, data in files.items() if path.endswith(IN_ROM)}
+    on_flash = {path: data for path, data in files.items() if not is_code(path)}
+    in_rom = {path: data for path, data in files.items() if is_code(path)}
     if not in_rom:
         return on_flash, b""
     writer = VfsRomWriter()
@@ -219,7 +224,7 @@ def flash_device(
     rom = b""
     if with_rom:
         files, rom = split(files)
-    elif any(path.endswith(IN_ROM) for path in files):
+    elif any(map(is_code, files)):
         say(
             f"{port}: no ROM partition: the code goes to the file system and takes some 90 kB of "
             "heap, TLS will not fit (boards/esp32_devkit/README.md)"
@@ -323,7 +328,7 @@ def _manifest(files: Mapping[str, bytes], with_rom: bool = True) -> str:
     """What lies on the file system, and a digest of that and the ROM partition."""
     digests = {path: hashlib.sha256(files[path]).hexdigest()[:16] for path in sorted(files)}
     digest = hashlib.sha256(json.dumps(digests).encode()).hexdigest()
-    on_flash = {p: d for p, d in digests.items() if not (with_rom and p.endswith(IN_ROM))}
+    on_flash = {p: d for p, d in digests.items() if not (with_rom and is_code(p))}
     rom = hashlib.sha256(repr(sorted(digests.items() - on_flash.items())).encode()).hexdigest()
     return json.dumps({"digest": digest, "files": on_flash, "rom": rom[:16]})
 

@@ -1,6 +1,6 @@
 """A generic ESP32 development kit as a meter: pins and parts, by the contract of boards/README.md.
 
-Wiring: README.md beside this file. Flashed as /board.py, together with ds3231.py.
+Wiring: README.md beside this file. Flashed as board.mpy, together with ds3231.mpy.
 """
 
 import asyncio

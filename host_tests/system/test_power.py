@@ -324,12 +324,12 @@ def test_a_meter_starts_while_its_bus_hangs_and_shows_why_it_cannot_start(conduc
 def test_flash_image_follows_the_files_and_leaves_the_meters_own(tmp_path, make_board):
     said = []
     folder = tmp_path / "meter"
-    files = {"main.py": COUNTER, "a.mpy": b"a", "folder/sub/b.mpy": b"b", "firmware/c.mpy": b"c"}
+    files = {"main.py": COUNTER, "a.txt": b"a", "folder/sub/b.txt": b"b", "firmware/c.mpy": b"c"}
     assert flashing.flash_image(folder, files, {"name": "m"}, say=said.append)
     assert not flashing.flash_image(folder, files, {"name": "other"}, say=said.append)
     assert len(said) == 1 and "3 files written, 0 removed" in said[0]
-    del files["folder/sub/b.mpy"]
-    files["a.mpy"] = b"changed"
+    del files["folder/sub/b.txt"]
+    files["a.txt"] = b"changed"
     assert flashing.flash_image(folder, files, say=said.append)
     assert "1 files written, 1 removed" in said[1]
     board = make_board(files)
@@ -381,7 +381,7 @@ def test_a_chip_without_a_rom_partition_gets_the_firmware_on_its_file_system(mak
 def test_build_compiles_only_what_changed(tmp_path):
     out = flashing.build(tmp_path / "out")
     files = flashing.files_of(out)
-    assert {"main.py", "board.py", "firmware/main.mpy"} <= set(files)
+    assert {"main.py", "board.mpy", "firmware/main.mpy"} <= set(files)
     times = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
     (out / "firmware" / "gone.mpy").write_bytes(b"")
     flashing.build(out)

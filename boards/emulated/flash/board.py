@@ -1,6 +1,6 @@
 """The emulated board by the contract of boards/README.md; wiring: boards/emulated/vm/emu/wiring.py.
 
-Flashed as /board.py, together with ds3231.py. Besides `machine`, `network` and `esp32` it asks the
+Flashed as board.mpy, together with ds3231.mpy. Besides `machine`, `network` and `esp32` it asks the
 emulator for what no chip can know: the relay it has been given, and how to hold the shared clock.
 """
 
