@@ -73,6 +73,13 @@ SAVED_BY_TICK = (
 """,
 )
 
+CLOSES_AT_THE_NEXT_LOOK = (
+    """            if self._looks and self._commanded is None and self._look(None) != contact:
+                self._move_if_due()
+""",
+    "",
+)
+
 MUTANTS = [
     Mutant(
         "meter: a record is written without a sync",
@@ -142,6 +149,12 @@ MUTANTS = [
         ["meter: sensor away"],
         ("energy",),
         count=40,
+    ),
+    Mutant(
+        "meter: moves its contact at the next look",
+        [("firmware/relay/contactor.py", *CLOSES_AT_THE_NEXT_LOOK)],
+        ["message twice"],
+        ("supply",),
     ),
     Mutant(
         "meter: does not check the ledger's chain",

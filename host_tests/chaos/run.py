@@ -918,7 +918,7 @@ class Run:
     def _judge_supply(self, meter, records, orders):
         switched = [row for row in orders if row["kind"] == "relay"]
         members = {row["id"]: json.loads(row["members"]) for row in switched}
-        supply = judge_supply(meter, records, members)
+        supply = judge_supply(meter, records, members, self.world.truths[meter].opened)
         for reason, count in supply.begun.items():
             self.notes["supplies cut: " + reason] += count
         return supply.found

@@ -1,7 +1,8 @@
 """Reads what a meter's records say of its contact: who opened it, when, and whether they might.
 
-Written from docs/SPEC.md section 2.4.1, with tables of its own: nothing of firmware/relay is used.
-A meter here begins connected, with the settings of its configuration at their defaults.
+Judged are both the decision (record `control`) and the contact (events 301 and 302). Written from
+docs/SPEC.md section 2.4.1, with tables of its own: nothing of firmware/relay is used. A meter here
+begins connected, with the settings of its configuration at their defaults.
 """
 
 from collections import Counter
@@ -22,22 +23,29 @@ DEFAULTS = {
     "trip_current_ma": 0,
     "tamper_cut": 0,
     "limit_reclose_s": 120,
+    "operation_min_s": 5,
 }
 IST_S = 19_800
 STARTING_S = 60
 CLOSES_WITHIN_S = 1
+MOVES_WITHIN_S = 2  # a second and the pulse, of an uptime in whole seconds
+SAMPLE_S = 20  # of the meters of a run
+LOOKED_S = 60  # the second look of a start is over by then
 GRACE_OVER, IN_CREDIT = 1003, 1004
 GRACES = (1002, 1061, 1065)  # events whose detail is the length of a grace that begins
 REFUSES, WRITES, LEDGER_LOST = 1034, 1035, 1032
+DID_NOT_OPEN, OPENED, CLOSED, DID_NOT_CLOSE, WORKS = 253, 301, 302, 1063, 1064
 
 
 class Supply:
     """Goes through the records of one meter; `found` are the violations.
 
-    orders: {id: members} of its `relay` orders.
+    orders: {id: members} of its `relay` orders. opened: the boots in which its contact was seen to
+    open; None: where an event says so. An opening that a power failure kept from being told is told
+    behind the next start.
     """
 
-    def __init__(self, meter, orders):
+    def __init__(self, meter, orders, opened=None):
         self.meter = meter
         self.orders = orders
         self.found = []
@@ -52,10 +60,22 @@ class Supply:
         self._announced = False  # and is over
         self._paid = None  # (boot, up s) of a recharge that ends a cut
         self._began = {}  # bit: (boot, up s)
+        self._opened = opened
+        self._is_open = False  # as the events tell
+        self._fails = False  # to close, as they tell
+        self._late = False  # what the contact does may be told later than it was
+        self._operated = None  # (boot, up s)
+        self._closes = None  # (boot, up s) of the record that is to close it
+        self._seq = None
 
     def take(self, record):
         """Takes the next record of the journal."""
         kind = record["type"]
+        if self._seq is not None and record["seq"] != self._seq + 1:
+            self._closes, self._late = None, True  # what is lost may have told of it
+        self._seq = record["seq"]
+        if self._closes and record.get("code") not in (REFUSES, WRITES):
+            self._waits(record)
         if self._paid and kind != "control" and record.get("code") != REFUSES:
             self._overdue(record)
         if kind == "control":
@@ -85,6 +105,8 @@ class Supply:
                 self._emergency_mp = 0
             if self.standing & BITS["credit"] and self._available(record) > 0:
                 self._paid = record["boot"], record["up_s"]
+                if self.standing == BITS["credit"]:
+                    self._shall_close(record)
 
     def _wrong(self, record, text):
         self.found.append(
@@ -114,6 +136,61 @@ class Supply:
             self._announced, self._grace = False, None
         elif code in (REFUSES, WRITES):
             self._paid = None  # what follows was written later than it was done
+            self._closes, self._late = None, True
+        elif code in (OPENED, CLOSED, DID_NOT_OPEN, DID_NOT_CLOSE):
+            self._contact(record)
+        elif code == WORKS:
+            self._fails = False
+
+    def _contact(self, record):
+        """The contact has moved, or should have."""
+        code = record["code"]
+        self._operated = record["boot"], record["up_s"]
+        if code == OPENED:
+            if self.standing == BITS["credit"] and not (self._is_open or self._late):
+                self._opens(record)
+            self._is_open = True
+        elif code == CLOSED:
+            self._is_open = False
+        if code != DID_NOT_OPEN:
+            self._fails = code == DID_NOT_CLOSE
+            self._closes = None
+
+    def _opens(self, record):
+        """The contact has opened for want of credit, the first time for this cut."""
+        starts = record["up_s"] < STARTING_S
+        if starts and self._opened is not None and record["boot"] not in self._opened:
+            return  # it did so before the power failed
+        at = datetime.fromtimestamp(record["utc_s"] + IST_S, UTC)
+        for wrong, text in (
+            (not record["time_valid"], "at an unknown time"),
+            (not self._is_open_at(at), f"outside the window, at {at:%a %H:%M}"),
+            (starts, f"{record['up_s']} s after a start"),
+        ):
+            if wrong:
+                self._wrong(record, f"the contact opened for a cut {text}")
+
+    def _shall_close(self, record):
+        """From this record on the contact is to close, if it can."""
+        if self._is_open and not self._fails and not self._closes:
+            self._closes = record["boot"], record["up_s"]
+
+    def _waits(self, record):
+        """Judges how late it is with a record for a contact that is to close."""
+        boot, from_up_s = self._closes
+        until_up_s = from_up_s + MOVES_WITHIN_S
+        if record["boot"] != boot:
+            until_up_s = LOOKED_S
+        elif from_up_s < LOOKED_S:
+            until_up_s = LOOKED_S + MOVES_WITHIN_S
+        if self._operated and self._operated[0] == record["boot"]:
+            least_s = self._settings["operation_min_s"]
+            if from_up_s - self._operated[1] <= least_s:
+                least_up_s = self._operated[1] + least_s + SAMPLE_S + MOVES_WITHIN_S
+                until_up_s = max(until_up_s, least_up_s)
+        if record["boot"] >= boot and record["up_s"] > until_up_s:
+            self._closes = None
+            self._wrong(record, f"the contact has not closed by {until_up_s} s of the boot")
 
     def _ordered(self, record):
         """An order to the contact was decided."""
@@ -137,7 +214,11 @@ class Supply:
             self._wrong(record, f"{after} stands, and it says {record['state']}")
         if not self._unsure and not self._follows(reason, begun, ended):
             self._wrong(record, f"{reason} made {after} of {before}")
-        self._unsure = False
+        self._unsure = self._late = False
+        if after:
+            self._closes = None
+        else:
+            self._shall_close(record)
         for word, bit in BITS.items():
             if begun & bit:
                 self._began[bit] = record["boot"], record["up_s"]
@@ -185,7 +266,7 @@ class Supply:
         at = datetime.fromtimestamp(record["utc_s"] + IST_S, UTC)
         for wrong, text in (
             (not record["time_valid"], "at an unknown time"),
-            (not self._is_open(at), f"outside the window, at {at:%a %H:%M}"),
+            (not self._is_open_at(at), f"outside the window, at {at:%a %H:%M}"),
             (record["up_s"] < STARTING_S, f"{record['up_s']} s after a start"),
             (self._postpaid, "in payment mode credit"),
             (self._closed, "of a closed account"),
@@ -197,7 +278,7 @@ class Supply:
             if wrong:
                 self._wrong(record, f"a cut {text}")
 
-    def _is_open(self, at):
+    def _is_open_at(self, at):
         """True if a cut is allowed at a local time."""
         settings, calendar = self._settings, self._calendar
         minute = at.hour * 60 + at.minute
@@ -226,9 +307,9 @@ class Supply:
             self._wrong(record, "a recharge has not ended the cut")
 
 
-def judge_supply(meter, records, orders):
+def judge_supply(meter, records, orders, opened=None):
     """A Supply that has taken the records of a meter, in their order."""
-    supply = Supply(meter, orders)
+    supply = Supply(meter, orders, opened)
     for record in records:
         supply.take(record)
     return supply

@@ -72,10 +72,19 @@ class History:
     def recharge(self, **more):
         return self.add("credit", kind="recharge", **{"balance_mp": 5, **more})
 
+    def opens(self, after_s=0, **more):
+        return self.event(301, 1, after_s=after_s, **more)
+
+    def closes(self, after_s=0):
+        return self.event(302, 2, after_s=after_s)
+
+    opened = None
+
     @property
     def found(self):
         """What is wrong, in words."""
-        return [str(violation) for violation in judge_supply(METER, self.records, ORDERS).found]
+        supply = judge_supply(METER, self.records, ORDERS, self.opened)
+        return [str(violation) for violation in supply.found]
 
     def says(self, text):
         """True if exactly one thing is wrong, and its words have `text`."""
@@ -98,6 +107,71 @@ def test_a_good_history_passes(history):
     history.control("tamper", 2).control("order", 0).order("on")
     assert history.found == []
     assert judge_supply(METER, history.records, ORDERS).begun == dict.fromkeys(BITS, 1)
+
+
+def test_a_contact_that_opens_for_a_cut_when_it_must_not(history):
+    assert history.cut().opens().found == []
+    assert History().cut().opens(3600).says("opened for a cut outside the window, at Mon 13:01")
+    assert History().cut().opens(time_valid=0).says("opened for a cut at an unknown time")
+    # Again behind one that has slipped closed, and for another cause as well: at any hour.
+    assert history.opens(7200).found == []
+    ordered = History().cut().control("order", 17).order("off").opens(9 * 3600)
+    assert ordered.found == []
+    closed = History().cut().opens().recharge().control("recharge", 0, after_s=0).closes()
+    closed.event(1004).event(1002, 3600).event(1003, 0)
+    again = {"utc_s": NOON_UTC_S, "balance_mp": -1}
+    assert closed.control("credit", 16, **again).opens(7200).says("opened for a cut outside")
+
+
+def test_a_contact_that_opens_for_a_cut_right_behind_a_start(history):
+    assert history.cut().restarts().opens(3).says("opened for a cut 3 s after a start")
+    # It had opened before the power failed, and could not be told.
+    history.opened = {1}
+    assert history.found == []
+    history.opened = {1, 2}
+    assert history.says("opened for a cut 3 s after a start")
+
+
+def test_what_is_told_late_of_an_opening_is_not_judged():
+    assert History().cut().event(1035, after_s=0).opens(7200).found == []
+    lost = History().cut()
+    lost.opens(7200).records[-1]["seq"] += 1
+    assert lost.found == []
+
+
+def test_a_contact_that_does_not_close(history):
+    def paid():
+        return History().cut().opens().recharge().control("recharge", 0, after_s=1)
+
+    assert paid().closes(1).found == []
+    assert paid().closes(2).says("the contact has not closed by")
+    assert paid().event(1012).says("the contact has not closed by")
+    # It is told that it does not follow, and closes when it can.
+    assert paid().event(1063, 1, after_s=1).event(1064, 1063).closes().found == []
+    assert paid().event(1063, 1, after_s=2).says("the contact has not closed by")
+    # The end of another cause has it close as well, and another cut keeps it open.
+    ordered = History().control("order", 1).order("off").opens().control("order", 0).order("on")
+    assert ordered.event(1012).says("the contact has not closed by")
+    off = paid().control("order", 1, after_s=1).order("off").event(1012)
+    assert off.found == []
+
+
+def test_a_contact_that_may_close_later(history):
+    def restarted(after_s):
+        book = History().cut().opens().recharge().control("recharge", 0, after_s=0)
+        return book.restarts().closes(after_s)
+
+    assert restarted(60).found == []
+    assert restarted(61).says("the contact has not closed by 60 s")
+
+    def soon(after_s):
+        book = History().cut().opens().recharge(after_s=1)
+        return book.control("recharge", 0, after_s=0).closes(after_s)
+
+    assert soon(25).found == []
+    assert soon(27).says("the contact has not closed by")
+    refused = History().cut().opens().recharge().control("recharge", 0, after_s=0)
+    assert refused.event(1034).event(1035).closes().found == []
 
 
 def test_causes_that_overlap(history):

@@ -47,6 +47,7 @@ class Truth:
         self.unsaved_ms = Counter()  # while nothing could be saved
         self.unseen_nj = Counter()  # delivered while the sensor did not answer
         self.turns = Counter()  # of the sensor, to silence and back
+        self.opened = set()  # the boots in which the contact opened
         self._silent_since_nj = None
 
     @property
@@ -77,6 +78,11 @@ class Truth:
         self._see_nothing_until(nj)
         self._silent_since_nj = None if answers else nj
         self.turns[self.boot] += 1
+
+    def keeps(self, fields):
+        """The board has kept a state of its hardware."""
+        if fields["key"] == "contact" and not fields["value"]:
+            self.opened.add(self.boot)
 
     def _see_nothing_until(self, nj):
         if self._silent_since_nj is not None:
@@ -187,6 +193,7 @@ class ChaosWorld(World):
         board.console(line)
         board.on("power_lost", truth.ended)
         board.on("reset", reset)
+        board.on("keep", truth.keeps)
 
     # --- the gateway's computer ------------------------------------------------------------------
 
