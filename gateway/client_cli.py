@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gateway import auth, tariff_files, words
+from gateway import auth, calendar_files, tariff_files, words
 from gateway.errors import GatewayError
 from gateway.run_cli import fail
 from gateway.vault import write_private
@@ -318,6 +318,14 @@ def add_meter(
     out: Annotated[
         Path, typer.Option(help="File for the provisioning document (mode 600); - for the screen.")
     ],
+    calendar: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="When it may cut: file, or name of a ready-made calendar. "
+            "Left out: the windows of its settings.",
+        ),
+    ] = None,
     phone: Annotated[str | None, typer.Option(help="Mobile number.")] = None,
     load_w: Annotated[int, typer.Option(help="Sanctioned load in W.")] = 2000,
     opening: Annotated[str, typer.Option(help="Opening balance in rupees.")] = "0",
@@ -347,6 +355,7 @@ def add_meter(
             "phone": phone,
             "sanctioned_load_w": load_w,
             "tariff": tariff_files.read(tariff),
+            "calendar": calendar_files.read(calendar) if calendar is not None else None,
             "opening_balance_mp": sign * words.parse_rupees(digits, "--opening"),
             "wifi": {"ssid": wifi_ssid, "password": password},
             "replace": replace,

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from firmware.core.config import read_document
 from firmware.core.sealing import installer_code
+from gateway import calendar_files
 from gateway.cli import app
 from host_tests.fakes.meter import FakeMeter
 from host_tests.gateway.conftest import TARIFF
@@ -89,6 +90,34 @@ def test_a_ready_made_tariff_goes_by_its_name(bench, run, tmp_path):
     code, text = run("order", "tariff", "JH-0001", "no-such")
     assert code == 1
     assert "`bijli tariff list`" in text
+
+
+def test_a_meter_gets_a_calendar_with_its_configuration(bench, run, tmp_path):
+    def add(meter, *more):
+        out = tmp_path / f"{meter}.json"
+        code, text = run(
+            *("meter", "add", meter, "--consumer", "Asha Devi", "--out", str(out)),
+            *("--tariff", "sbpdcl-urban-2020", *more),
+        )
+        return out, code, text
+
+    out, code, text = add("JH-0001", "--calendar", "bihar")
+    assert code == 0, text
+    assert read_document(str(out))["calendar"] == calendar_files.read("bihar")
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps({**calendar_files.read("bihar"), "id": "own"}))
+    out, code, text = add("JH-0002", "--calendar", str(own))
+    assert code == 0, text
+    assert read_document(str(out))["calendar"]["id"] == "own"
+    out, code, text = add("JH-0003")
+    assert code == 0, text
+    assert "calendar" not in read_document(str(out))
+    own.write_text(json.dumps({**calendar_files.read("bihar"), "windows": [[0, 600, 780]]}))
+    for name, words in (("no-such", "`bijli calendar list`"), (str(own), "calendar.windows[0]")):
+        out, code, text = add("JH-0004", "--calendar", name)
+        assert code == 1
+        assert words in text
+        assert not out.exists()
 
 
 def test_wait_follows_a_recharge_until_the_meter_is_there(bench, run):
