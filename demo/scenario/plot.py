@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ SHOWN = {
     events.SENSOR_FAULT: "sensor fault",
     events.NO_CUT_BEFORE: "no cut for now",
 }
-ROWS = 3
+ROWS = 6
 
 
 def draw(scenario: Scenario, told: Told, path: Path) -> None:
@@ -71,9 +72,15 @@ def _local(utc_ms: int) -> Any:
 
 
 def _power(axes: Axes, points: list[list[Any]]) -> None:
-    axes.fill_between(
-        [_local(at) for at, _ in points], [watts for _, watts in points], color=BLUE, alpha=0.6
-    )
+    moments: list[int] = []
+    watts: list[float] = []
+    for at_ms, mean_w in points:
+        if len(moments) % 2 == 0 and moments and at_ms > moments[-1]:
+            moments += [moments[-1], at_ms]  # of what lies between nothing was told
+            watts += [math.nan, math.nan]
+        moments.append(at_ms)
+        watts.append(mean_w)
+    axes.fill_between([_local(at_ms) for at_ms in moments], watts, color=BLUE, alpha=0.6)
     axes.set_title(
         "power, mean of each interval (grey: no power at the meter)", loc="left", fontsize=10
     )
