@@ -102,13 +102,14 @@ HEAD = (
 def row(scenario: Scenario, told: Told) -> str:
     """A household's line of the table, under HEAD."""
     found = judging.facts(scenario, told)
-    delays = [delay_s for _credit, delay_s in found.closings if delay_s is not None]
+    delays = [each.delay_s for each in found.closings if each.delay_s is not None]
     used_wh = max((record.get("import_wh", 0) for record in told.records), default=0)
     slowest = f"{max(delays)} s" if delays else "-"
     warned = f"{min(found.warned_s) / 3600:.1f} h" if found.warned_s else "-"
     return (
         f"{scenario.meter['id']:<13}{used_wh / 1000:6.1f}{len(found.cuts):6}"
-        f"{len(found.outside):9}{len(found.graced):10}{len(found.unwarned):10}"
+        f"{len(found.outside) + len(found.openings_outside):9}"
+        f"{len(found.graced):10}{len(found.unwarned):10}"
         f"{len(delays):10}{slowest:>9}{warned:>15}{told.missing:6}"
     )
 

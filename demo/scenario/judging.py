@@ -70,23 +70,155 @@ def for_credit_only(record: dict[str, Any] | None) -> bool:
     return record is not None and words.causes(record) == ["credit"]
 
 
-def closings(scenario: Scenario, told: Told) -> list[tuple[dict[str, Any], int | None]]:
-    """(credit record, seconds to the closing or None) of each recharge that had to close."""
+@dataclass(frozen=True)
+class Closing:
+    """A contact that had to close: what asked for it, and how long that took."""
+
+    record: dict[str, Any]
+    """The recharge that ended a cut for want of credit, else the record that ended the last
+    cause."""
+    delay_s: int | None
+    """Until event 302, or 1063, which tells that it does not follow; behind a power failure from
+    the start. None: neither came."""
+    allowed_s: int
+    """As late as that may be."""
+
+    @property
+    def slow(self) -> bool:
+        """True if it took longer than anything allows."""
+        return self.delay_s is None or self.delay_s > self.allowed_s
+
+
+class _Closings:
+    """Goes through the records of a story; `found` has every closing that was due.
+
+    A closing is done within a second and the pulse, or told to have failed. It may be later: by the
+    least time between two operations of the contact, before the second look of a start, and behind
+    a power failure as a street is spread. None is due while another cause stands, as a limit that
+    is locked out, nor from a contact that is known not to follow.
+    """
+
+    def __init__(self, scenario: Scenario, sample_s: int) -> None:
+        self.found: list[Closing] = []
+        self._floor_mp = setting(scenario, "floor_mp")
+        self._spread_s = setting(scenario, "reclose_spread_s")
+        self._least_s = setting(scenario, "operation_min_s")
+        self._sample_s = sample_s
+        self._standing: dict[str, Any] | None = None
+        self._is_open = False  # as events told
+        self._follows = True
+        self._cause = ""  # of the present boot
+        self._operated: dict[str, Any] | None = None
+        self._due: dict[str, Any] | None = None
+
+    def take(self, record: dict[str, Any]) -> None:
+        """Takes the next record."""
+        if record["type"] == "boot":
+            self._cause = record["cause"]
+            self._operated = None  # a start is none for a closing
+        elif record["type"] in ("relay", "control"):
+            if not record["contact"]:
+                self._due = None
+            elif self._due is None and self._is_open and self._follows:
+                self._due = record
+            self._standing = record
+        elif record["type"] == "credit":
+            pays = record["kind"] == "recharge" and record["balance_mp"] > self._floor_mp
+            if pays and self._is_open and self._follows and for_credit_only(self._standing):
+                self._due = self._due or record
+        elif record["type"] == "event":
+            self._event(record)
+
+    def _event(self, record: dict[str, Any]) -> None:
+        code = record["code"]
+        if code in (events.CONNECTED, events.NOT_CLOSED) and self._due is not None:
+            self._closed(self._due, record)
+        if code in (events.CONNECTED, events.DISCONNECTED, events.NOT_CLOSED):
+            self._due = None
+        if code in (events.CONNECTED, events.DISCONNECTED):
+            self._is_open = code == events.DISCONNECTED
+        if code in (events.NOT_CLOSED, events.CONTACT_WORKS):
+            self._follows = code == events.CONTACT_WORKS
+        if code in (events.CONNECTED, events.DISCONNECTED, events.SWITCH_WELD, events.NOT_CLOSED):
+            self._operated = record
+
+    def _closed(self, due: dict[str, Any], record: dict[str, Any]) -> None:
+        same_boot = due["boot"] == record["boot"]
+        from_up_s = due["up_s"] if same_boot else 0
+        until_up_s = from_up_s + CLOSES_WITHIN_S
+        looked_up_s = 2 * self._sample_s + LOOKS_S
+        if from_up_s <= looked_up_s:
+            until_up_s = looked_up_s
+            if self._cause in ("power", "brownout"):
+                until_up_s += self._spread_s
+        operated = self._operated
+        if operated is not None and from_up_s - operated["up_s"] <= self._least_s:
+            least_up_s = operated["up_s"] + self._least_s + self._sample_s + CLOSES_WITHIN_S
+            until_up_s = max(until_up_s, least_up_s)
+        self.found.append(Closing(due, record["up_s"] - from_up_s, until_up_s - from_up_s))
+
+    def end(self) -> list[Closing]:
+        """All of them, with the one that was due and did not come."""
+        if self._due is not None:
+            self.found.append(Closing(self._due, None, CLOSES_WITHIN_S))
+        return self.found
+
+
+CLOSES_WITHIN_S = 2
+"""A second and the pulse, of an uptime in whole seconds."""
+LOOKS_S = 5
+"""What a start takes before its first look."""
+
+
+def closings(scenario: Scenario, told: Told) -> list[Closing]:
+    """Every closing of the contact that was due, and how long it took."""
+    walk = _Closings(scenario, told.sample_s)
+    for record in told.records:
+        walk.take(record)
+    return walk.end()
+
+
+def recharges(scenario: Scenario, told: Told) -> list[tuple[dict[str, Any], int | None]]:
+    """(credit record, seconds until the record that ends the cut, or None) of each recharge that
+    had to end one, whatever else keeps the contact open."""
     floor_mp = setting(scenario, "floor_mp")
     found = []
-    last: dict[str, Any] | None = None
+    standing: list[str] = []
     for place, record in enumerate(told.records):
         if record["type"] in ("relay", "control"):
-            last = record
+            standing = words.causes(record)
         elif (
             record["type"] == "credit"
             and record["kind"] == "recharge"
             and record["balance_mp"] > floor_mp
-            and for_credit_only(last)
+            and "credit" in standing
         ):
-            behind = [r for r in switchings(told) if r["seq"] > record["seq"] and r["contact"]]
-            delay_s = behind[0]["at_utc_s"] - told.records[place]["at_utc_s"] if behind else None
-            found.append((record, delay_s))
+            behind = (
+                each["at_utc_s"] - record["at_utc_s"]
+                for each in told.records[place:]
+                if each["type"] in ("relay", "control") and "credit" not in words.causes(each)
+            )
+            found.append((record, next(behind, None)))
+    return found
+
+
+def openings(told: Told) -> list[dict[str, Any]]:
+    """The events by which the contact opened for want of credit and nothing else.
+
+    The first of each cut: one that has slipped closed is opened again at any hour.
+    """
+    found = []
+    last: dict[str, Any] | None = None
+    is_open = False
+    for record in told.records:
+        if record["type"] in ("relay", "control"):
+            last = record
+        elif record["type"] == "event" and record["code"] == events.CONNECTED:
+            is_open = False
+        elif record["type"] == "event" and record["code"] == events.DISCONNECTED:
+            if not is_open and for_credit_only(last):
+                found.append(record)
+            is_open = True
     return found
 
 
@@ -152,36 +284,86 @@ class Facts:
     cuts: list[dict[str, Any]]
     outside: list[dict[str, Any]]
     """Of the cuts, those outside the allowed windows."""
+    held: list[dict[str, Any]]
+    """Of the cuts, those right behind a start or at an unknown time."""
+    openings: list[dict[str, Any]]
+    """As `openings`."""
+    openings_outside: list[dict[str, Any]]
+    openings_held: list[dict[str, Any]]
     graced: list[dict[str, Any]]
     """Of the cuts, those in a grace."""
     unwarned: list[dict[str, Any]]
     """Of the cuts, those without a warning before them."""
     warned_s: list[int]
     """Seconds from the first warning to each other cut."""
-    closings: list[tuple[dict[str, Any], int | None]]
+    recharges: list[dict[str, Any]]
+    """Those that had to end a cut."""
+    unheeded: list[dict[str, Any]]
+    """Of these, those that did not, or not at once."""
+    closings: list[Closing]
     """As `closings`."""
-    slow: list[dict[str, Any]]
-    """Of the credits that had to reclose, those that did not or did later than allowed."""
+    slow: list[Closing]
+    """Of these, those that did not close, or later than anything allows."""
 
 
 def facts(scenario: Scenario, told: Told) -> Facts:
-    """Looks at all cuts and at all that had to end them."""
+    """Looks at all cuts and at all that had to end them, as decided and at the contact."""
     found = cuts(told)
-    # Behind the loudest warning a cut needs no window: its time is unknown.
-    forced = of_event(told, events.UNDATED_CUT, scenario.start_ms, scenario.end_ms)
+    opened = openings(told)
     warned = [warned_before_s(told, cut) for cut in found]
+    paid = recharges(scenario, told)
     closed = closings(scenario, told)
-    # A sample, and the least time between two operations of the contact.
-    late_s = int(scenario.meter["sample_period_s"]) + setting(scenario, "operation_min_s") + 1
     return Facts(
-        found,
-        [c for c in found if not forced and not is_allowed(scenario, c["at_utc_s"] * 1000)],
-        [cut for cut in found if in_grace(told, cut)],
-        [cut for cut, since_s in zip(found, warned, strict=True) if since_s is None],
-        [since_s for since_s in warned if since_s is not None],
-        closed,
-        [credit for credit, delay_s in closed if delay_s is None or delay_s > late_s],
+        cuts=found,
+        outside=[each for each in found if is_outside(scenario, told, each)],
+        held=[each for each in found if is_held(told, each)],
+        openings=opened,
+        openings_outside=[each for each in opened if is_outside(scenario, told, each)],
+        openings_held=[each for each in opened if is_held(told, each)],
+        graced=[cut for cut in found if in_grace(told, cut)],
+        unwarned=[cut for cut, since_s in zip(found, warned, strict=True) if since_s is None],
+        warned_s=[since_s for since_s in warned if since_s is not None],
+        recharges=[credit for credit, _delay_s in paid],
+        unheeded=[
+            credit for credit, delay_s in paid if delay_s is None or delay_s > DECIDES_WITHIN_S
+        ],
+        closings=closed,
+        slow=[each for each in closed if each.slow],
     )
+
+
+STARTING_S = 60
+DECIDES_WITHIN_S = 1
+
+
+def is_outside(scenario: Scenario, told: Told, record: dict[str, Any]) -> bool:
+    """Whether the supply was cut by a record when no window allows it."""
+    if not record["time_valid"] and is_undated_cut(told, record):
+        return False
+    return not is_allowed(scenario, record["at_utc_s"] * 1000)
+
+
+def is_held(told: Told, record: dict[str, Any]) -> bool:
+    """Whether the supply was cut by a record right behind a start, or at an unknown time."""
+    if record["up_s"] < STARTING_S:
+        return True
+    return not record["time_valid"] and not is_undated_cut(told, record)
+
+
+def is_undated_cut(told: Told, record: dict[str, Any]) -> bool:
+    """Whether the loudest warning was before a record, with no credit between the two: behind it a
+    cut needs neither time nor window."""
+    warned = False
+    for each in told.records:
+        if each["seq"] >= record["seq"]:
+            break
+        if each["type"] == "event" and each["code"] == events.UNDATED_CUT:
+            warned = True
+        elif (each["type"] == "event" and each["code"] == events.IN_CREDIT) or (
+            each["type"] == "control" and each["reason"] in ("recharge", "mode", "ledger_lost")
+        ):
+            warned = False
+    return warned
 
 
 def _always(scenario: Scenario, told: Told) -> list[Verdict]:
@@ -189,9 +371,17 @@ def _always(scenario: Scenario, told: Told) -> list[Verdict]:
     agree = bool(told.balance.get("agree"))
     return [
         _none("no cut outside the allowed windows", found.cuts, found.outside),
+        _none("no cut right behind a start, or at an unknown time", found.cuts, found.held),
+        _none("no contact opened outside the windows", found.openings, found.openings_outside),
+        _none("no contact opened in a hold", found.openings, found.openings_held),
         _none("no cut in the grace", found.cuts, found.graced),
         _none("no cut without a warning before it", found.cuts, found.unwarned),
-        _none("each sufficient recharge recloses at once", found.closings, found.slow),
+        _none("each sufficient recharge ends the cut at once", found.recharges, found.unheeded),
+        _none(
+            "the contact closes as soon as it may",
+            found.closings,
+            [each.record for each in found.slow],
+        ),
         Verdict("every record arrived", told.missing == 0, f"{told.missing} missing"),
         Verdict(
             "the gateway computes the same balance", agree, "equal" if agree else str(told.balance)
@@ -296,7 +486,7 @@ def _cuts(each: Expectation, told: Told) -> tuple[bool, str]:
 
 
 def _reclosed(each: Expectation, told: Told) -> tuple[bool, str]:
-    """How long each closing after a recharge took; at least one must be there."""
+    """How long each closing behind a recharge took, at the contact; at least one must be there."""
     delays = []
     last: dict[str, Any] | None = None
     credit: dict[str, Any] | None = None
@@ -304,11 +494,13 @@ def _reclosed(each: Expectation, told: Told) -> tuple[bool, str]:
         if record["type"] == "credit" and for_credit_only(last):
             credit = record  # the last one before it closes is the one that reached
         elif record["type"] in ("relay", "control"):
-            if record["contact"] and credit is not None:
-                if each.from_ms <= record["at_ms"] <= each.until_ms:
-                    delays.append(record["at_utc_s"] - credit["at_utc_s"])
+            if not record["contact"]:
                 credit = None
             last = record
+        elif record["type"] == "event" and record["code"] == events.CONNECTED:
+            if credit is not None and each.from_ms <= record["at_ms"] <= each.until_ms:
+                delays.append(record["at_utc_s"] - credit["at_utc_s"])
+            credit = None
     good = bool(delays) and max(delays) <= each.value
     return good, ", ".join(f"{delay} s" for delay in delays) or "none"
 

@@ -7,6 +7,7 @@ told at their own time. Tests: host_tests/system/test_scenarios.py.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from typing import Any
 
 from boards.emulated.board import BoardError
 from demo.households import Household
-from demo.scenario.reading import AT, Scenario, Step
+from demo.scenario.reading import AT, CODE, Scenario, Step
 from demo.world import World, WorldError, erase
+from firmware.core import events
 from gateway import words
 from gateway.meters import METERING, RULES
 from gateway.models import LIMIT_MAX, UTC_S_MAX
@@ -56,6 +58,8 @@ class Told:
     """The gateway's comparison with its own recomputation."""
     missing: int = 0
     """Records that others came behind and the gateway did not get."""
+    sample_s: int = 1
+    """Seconds between two samples in this run."""
 
 
 class Actor:
@@ -106,11 +110,28 @@ class Actor:
             self.tell(f"recharge of {what['rupees']} rupees is paid")
         elif step.name == "order":
             self._made["order", what["number"]] = self.order(what["body"])
+        elif step.name == "button":
+            if what["pressed"]:
+                self.tell("the button is pressed")
+            self._turn({"button": what["pressed"]})
+        elif step.name == "console":
+            self._type(what["line"])
 
     @property
     def board(self) -> Any:
         """The meter's emulated board."""
         return self.world.boards[self.meter]
+
+    def _type(self, line: str) -> None:
+        """Somebody types a line at the serial port; without power nobody reads it."""
+        if self._off_since_ms is not None:
+            self.tell(f"at the console, without power: {line}")
+            return
+        shown = re.findall(r"`relay test (\d+)`", "\n".join(self.board.lines()))
+        if shown:
+            line = line.replace(CODE, shown[-1])
+        self.tell(f"at the console: {line}")
+        self.board.type(line.encode() + b"\r")
 
     def _turn(self, knobs: dict[str, Any]) -> None:
         if self._off_since_ms is None:
@@ -185,12 +206,27 @@ class Actor:
                     f"/api/meters/{self.meter}/{kind}", until=until_s, limit=LIMIT_MAX
                 )
                 for record in page:
-                    record["at_ms"] = record["at_utc_s"] * 1000
                     found[record["store"], record["seq"]] = record
                 if len(page) < LIMIT_MAX or page[-1]["at_utc_s"] + 1 >= until_s:
                     break
                 until_s = page[-1]["at_utc_s"] + 1
         self.told.records = sorted(found.values(), key=lambda each: (each["boot"], each["seq"]))
+        date(self.told.records)
+
+
+def date(records: list[dict[str, Any]]) -> None:
+    """Sets `at_utc_s` and `at_ms` of records without a time, from others of their boot, if there
+    are any; else they stay at the time when they arrived."""
+    began_s = {
+        record["boot"]: record["at_utc_s"] - record["up_s"]
+        for record in records
+        # What tells of a power failure has the time from before it.
+        if record["time_valid"] and record.get("code") != events.POWER_FAILED
+    }
+    for record in records:
+        if not record["time_valid"] and record["boot"] in began_s:
+            record["at_utc_s"] = began_s[record["boot"]] + record["up_s"]
+        record["at_ms"] = record["at_utc_s"] * 1000
 
 
 class Player:
@@ -216,6 +252,8 @@ class Player:
             cap_s=CAP_S,
         )
         self.actors = [Actor(scenario, self.world) for scenario in scenarios]
+        for actor, household in zip(self.actors, self.world.households, strict=True):
+            actor.told.sample_s = household.sample_period_ms // 1000
 
     def play(self) -> list[Told]:
         """Lives through it. Raises WorldError or BoardError."""

@@ -41,6 +41,12 @@ KNOBS = {
 AWAY = ("network", "server", "utility")
 ORDERS = tuple(kind for kind in models.KINDS if kind not in ("key", "link", "resend"))
 
+PRESS_S = 150
+"""How long the button is held: two looks of a meter that looks once a minute."""
+LINE_MAX = 80
+CODE = "CODE"
+"""In a line for the console: the code that it has shown last."""
+
 _DAY = re.compile(r"day (\d+) (\d\d):(\d\d)(?::(\d\d))?")
 
 
@@ -286,6 +292,7 @@ def check(values: dict[str, Any], folder: Path) -> Scenario:
         steps.append(Step(span.until_ms, "power", {"on": True}, span.key))
     _orders(keys, calendar, steps, server)
     _faults(keys, calendar, steps)
+    _hands(keys, calendar, steps)
     expectations = [
         _expectation(given, calendar, len(_named(steps, "recharge")), len(_named(steps, "order")))
         for given in keys.tables("expect")
@@ -501,6 +508,23 @@ def _faults(keys: Keys, calendar: Calendar, steps: list[Step]) -> None:
         if span.until_ms < calendar.end_ms:
             well = {name: KNOBS[name][0] for name in knobs}
             steps.append(Step(span.until_ms, "knobs", well, span.key))
+
+
+def _hands(keys: Keys, calendar: Calendar, steps: list[Step]) -> None:
+    """What somebody does who stands before the meter."""
+    for given in keys.tables("button"):
+        at_ms = calendar.moment(given, "at")
+        given.end()
+        steps.append(Step(at_ms, "button", {"pressed": True}, given.path("at")))
+        until_ms = at_ms + PRESS_S * 1000
+        steps.append(Step(until_ms, "button", {"pressed": False}, given.path("at")))
+    for given in keys.tables("console"):
+        at_ms = calendar.moment(given, "at")
+        line = given.text("line", LINE_MAX)
+        if not line.isascii() or not line.isprintable() or not line:
+            raise given.refuse("line", f"must be 1 to {LINE_MAX} printable characters of ASCII")
+        given.end()
+        steps.append(Step(at_ms, "console", {"line": line}, given.path("at")))
 
 
 AT = ("contact", "state", "causes", "hold", "earliest_cut", "balance_above", "balance_below")

@@ -21,9 +21,23 @@ grace_s = 3600
 low_credit_mp = 500_000
 [[load]]
 constant = "230V,4A"
+[[console]]
+at = "day 1 08:30"
+line = "relay"
+[[console]]
+at = "day 1 08:32"
+line = "relay test"
+[[console]]
+at = "day 1 08:32:20"
+line = "relay test CODE"
 [[recharge]]
 at = "day 1 12:00"
 rupees = "300.00"
+[[expect]]
+event = 301
+from = "day 1 08:30"
+until = "day 1 08:36"
+count = 1
 [[expect]]
 cuts = 1
 from = "day 1 10:00"
@@ -55,10 +69,10 @@ def test_a_story_is_told_judged_and_drawn(tmp_path):
     assert "FAIL cuts 2" in found.output and found.output.count("FAIL") == 2
     assert found.output.rstrip().endswith("scenario short: FAIL")
     told = json.loads(out.read_text())
-    assert [verdict["passed"] for verdict in told["verdicts"]] == [True] * 10 + [False]
+    assert [verdict["passed"] for verdict in told["verdicts"]] == [True] * 15 + [False]
     decided, moved = ([value for _, value in told["series"][name]] for name in ("decided", "moved"))
-    assert decided == [1, 0, 1, 1]
-    assert moved == [0, 1, 0, 1, 1]  # the relay was delivered open
+    assert decided == [1, 0, 1, 0, 1, 1]
+    assert moved == [0, 1, 0, 1, 0, 1, 1]  # the relay was delivered open
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

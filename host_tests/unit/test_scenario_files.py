@@ -106,6 +106,11 @@ def test_a_pattern_is_repeated_and_ends_where_the_next_load_begins():
         ({"order": [{"at": "day 2 01:00", "kind": "dance"}]}, "order[1].kind", "relay"),
         ({"fault": [{"at": "day 1 01:00"}]}, "fault[1].contact", "is missing"),
         ({"fault": [{"at": "day 1 01:00", "contact": "tired"}]}, "fault[1].contact", "welded"),
+        ({"button": [{"at": "day 4 01:00"}]}, "button[1].at", "to 2026-01-07"),
+        ({"button": [{"at": "day 1 01:00", "for": 3}]}, "button[1].for", "is not known"),
+        ({"console": [{"at": "day 1 01:00"}]}, "console[1].line", "is missing"),
+        ({"console": [{"at": "day 1 01:00", "line": "a\nb"}]}, "console[1].line", "printable"),
+        ({"console": [{"at": "day 1 01:00", "line": "x" * 81}]}, "console[1].line", "at most 80"),
         ({"expect": [{"at": "day 1 01:00"}]}, "expect[1].event", "must be there"),
         ({"expect": [{"event": 1, "cuts": 1}]}, "expect[1].event", "must be there"),
         ({"expect": [{"state": "gone", "at": "day 1 01:00"}]}, "expect[1].state", "connected"),
@@ -117,6 +122,21 @@ def test_what_is_wrong_is_named_with_what_it_may_be(changes, key, part):
     error = refused(**changes)
     assert error.key == key
     assert part in error.why
+
+
+def test_somebody_stands_before_the_meter():
+    found = story(
+        button=[{"at": "day 1 01:00"}], console=[{"at": "day 1 02:00", "line": "relay test CODE"}]
+    )
+    assert [
+        (step.at_ms - START_MS, step.what)
+        for step in found.steps
+        if step.name in ("button", "console")
+    ] == [
+        (HOUR_MS, {"pressed": True}),
+        (HOUR_MS + 150_000, {"pressed": False}),
+        (2 * HOUR_MS, {"line": "relay test CODE"}),
+    ]
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
