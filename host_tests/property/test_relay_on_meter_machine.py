@@ -10,6 +10,7 @@ from hypothesis import settings, stateful
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition
 
+from firmware.core import events
 from firmware.relay import arbitration as a
 from host_tests.fakes.bench import HOUR_S
 from host_tests.property.bench_machine import SETTINGS, BenchMachine
@@ -62,7 +63,7 @@ class RelayOnMeterMachine(BenchMachine):
         )
         self.credits_mp = opening * RUPEE_MP
         self.counter = 0
-        self.ordered = self.postpaid = self.faulty = False
+        self.ordered = self.postpaid = self.faulty = self.silent = False
         self.time_known = True
         self.boot_s = self.heard_s = self.now_s
         self.no_cut_before_s = 0
@@ -126,6 +127,11 @@ class RelayOnMeterMachine(BenchMachine):
         for record in journal.records_after(self.last_seq, 1000):
             self.last_seq = record["seq"]
             if record["type"] == "event":
+                if record["code"] == events.LINK_SILENT:
+                    assert self.is_silent()
+                    self.silent = True
+                elif record["code"] == events.LINK_HEARD:
+                    self.silent = False
                 self.judge.event(record["code"], record["detail"])
             elif record["type"] == "control":
                 assert record["standing"] & a.ORDER == self.causes() & a.ORDER
