@@ -47,7 +47,6 @@ REASONS = {
     "test": "test of the switch",
     "ended": "its cause has ended",
     "partial": "enough of the dues was paid",
-    "commissioned": "put into service",
 }
 HOLDS = {
     "": "",

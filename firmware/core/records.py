@@ -28,7 +28,6 @@ REASONS = (
     "test",
     "ended",
     "partial",
-    "commissioned",
 )
 MODES = ("prepayment", "credit")
 RESULTS = (

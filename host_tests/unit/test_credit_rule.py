@@ -346,7 +346,7 @@ def test_a_cut_without_a_debt_is_not_restored_for_nothing():
     assert household.step(10) == []
 
 
-@pytest.mark.parametrize("reason", ["recharge", "mode", "ledger_lost", "commissioned"])
+@pytest.mark.parametrize("reason", ["recharge", "mode", "ledger_lost"])
 def test_whatever_ends_the_cause_ends_the_cut(reason):
     household = cut(9)
     household.rule.apply_control("order", a.CREDIT | a.ORDER, 9)
