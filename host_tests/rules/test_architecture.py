@@ -62,8 +62,8 @@ ALLOWED = {
     "excess.py": PURE,
     "start.py": PURE,
     "meter.py": PURE,
-    "begin.py": {*PURE, "asyncio", "os", "time"},
-    "main.py": {*PURE, "asyncio", "gc", "select", "sys", "time", "board"},
+    "begin.py": {*PURE, "os", "time"},
+    "main.py": {*PURE, "asyncio", "gc", "os", "select", "sys", "time", "board"},
     "__init__.py": set(),
 }
 
