@@ -223,7 +223,7 @@ def test_mpremote_interrupts_the_meter_and_it_goes_on(story):
     story.passes(20 * MINUTE_MS)  # a checkpoint: nothing is lost by the interrupt
     before = re.search(r"kWh=\S+ balance=\S+", story.board.lines()[-1])[0]
     listing = mpremote(story.board, "fs", "ls")
-    for name in ("config.json", "main.py", "board.py", "rom/", "data/"):
+    for name in ("config.json", "main.py", "rom/", "data/"):
         assert name in listing
     assert mpremote(story.board, "resume", "eval", "6 * 7").strip() == "42"
     last = story.board.line_count
