@@ -1,7 +1,9 @@
 """A month of 20 different households on emulated boards: `python -m demo.street`.
 
 Each has its own load, calendar, settings, power cuts, network failures and habit of paying, all
-by the seed. Of each is expected what holds in every story (demo/scenario/judging.py).
+by the seed. Some have a limit of load, a relay that closes with the street, or no battery in their
+clock; some are postpaid, some are switched off by order for hours. Of each is expected what holds
+in every story (demo/scenario/judging.py).
 Tests: host_tests/unit/test_street.py (the street as it is built), and the run itself.
 """
 
@@ -12,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -63,6 +65,9 @@ def _story(number: int, days: int, sample_s: int, rng: random.Random) -> Scenari
             "restore_percent": rng.choice((0, 0, 50)),
             "warned_days": rng.choice((0, 0, 1)),
             "grace_counts_outage": rng.choice((0, 1)),
+            "reclose_spread_s": rng.choice((0, 0, 600)),
+            "limit_mode": rng.choice((0, 0, 2)),
+            "limit_w": rng.choice((800, 1_500)),
         },
         tariff=rng.choice((SBPDCL_URBAN, JBVNL_URBAN)),
         calendar=calendar and calendar_files.read(calendar),
@@ -92,6 +97,20 @@ def _steps(days: int, residents: int, rng: random.Random) -> Iterator[Step]:
         what = {"rupees": f"{rupees}.00", "number": number}
         yield Step(some_time(day) - HOUR_MS, "recharge", what, "recharge")
         day, number = day + rng.randint(2, 6), number + 1
+    if not rng.randrange(4):
+        yield Step(START_MS + MINUTE_MS, "knobs", {"rtc_battery": "off"}, "fault")
+    orders: list[tuple[int, dict[str, Any]]] = []
+    if not rng.randrange(6):
+        orders.append((START_MS + HOUR_MS, {"kind": "mode", "mode": "credit"}))
+    if not rng.randrange(4):
+        off_ms = some_time(rng.randrange(days)) - HOUR_MS
+        expires_utc_s = (off_ms + DAY_MS) // 1000
+        off = {"kind": "relay", "state": "disconnected", "expires_utc_s": expires_utc_s}
+        orders.append((max(off_ms, START_MS + HOUR_MS), off))
+        on_ms = min(off_ms + rng.randint(2, 30) * HOUR_MS, end_ms - HOUR_MS)
+        orders.append((on_ms, {"kind": "relay", "state": "connected"}))
+    for number, (at_ms, body) in enumerate(orders, 1):
+        yield Step(at_ms, "order", {"body": body, "number": number}, "order")
 
 
 HEAD = (

@@ -318,7 +318,9 @@ def facts(scenario: Scenario, told: Told) -> Facts:
         outside=[each for each in found if is_outside(scenario, told, each)],
         held=[each for each in found if is_held(told, each)],
         openings=opened,
-        openings_outside=[each for each in opened if is_outside(scenario, told, each)],
+        openings_outside=[
+            each for each in opened if is_outside(scenario, told, each, told.sample_s + TOLD_S)
+        ],
         openings_held=[each for each in opened if is_held(told, each)],
         graced=[cut for cut in found if in_grace(told, cut)],
         unwarned=[cut for cut, since_s in zip(found, warned, strict=True) if since_s is None],
@@ -336,16 +338,23 @@ STARTING_S = 60
 DECIDES_WITHIN_S = 1
 
 
-def is_outside(scenario: Scenario, told: Told, record: dict[str, Any]) -> bool:
-    """Whether the supply was cut by a record when no window allows it."""
+TOLD_S = 5
+"""With a sample: so late an opening may be told, as its current is looked at."""
+
+
+def is_outside(scenario: Scenario, told: Told, record: dict[str, Any], within_s: int = 0) -> bool:
+    """Whether the supply was cut, up to `within_s` before a record, when no window allows it."""
     if not record["time_valid"] and is_undated_cut(told, record):
         return False
-    return not is_allowed(scenario, record["at_utc_s"] * 1000)
+    moments = (record["at_utc_s"], record["at_utc_s"] - within_s)
+    return not any(is_allowed(scenario, at_utc_s * 1000) for at_utc_s in moments)
 
 
 def is_held(told: Told, record: dict[str, Any]) -> bool:
-    """Whether the supply was cut by a record right behind a start, or at an unknown time."""
-    if record["up_s"] < STARTING_S:
+    """Whether the supply was cut by a record right behind a start, at an unknown time, or postpaid,
+    in payment mode credit."""
+    modes = [r["mode"] for r in told.records if r["type"] == "mode" and r["seq"] < record["seq"]]
+    if record["up_s"] < STARTING_S or modes[-1:] == ["credit"]:
         return True
     return not record["time_valid"] and not is_undated_cut(told, record)
 
@@ -371,7 +380,7 @@ def _always(scenario: Scenario, told: Told) -> list[Verdict]:
     agree = bool(told.balance.get("agree"))
     return [
         _none("no cut outside the allowed windows", found.cuts, found.outside),
-        _none("no cut right behind a start, or at an unknown time", found.cuts, found.held),
+        _none("no cut behind a start, at an unknown time, or postpaid", found.cuts, found.held),
         _none("no contact opened outside the windows", found.openings, found.openings_outside),
         _none("no contact opened in a hold", found.openings, found.openings_held),
         _none("no cut in the grace", found.cuts, found.graced),

@@ -73,11 +73,13 @@ SAVED_BY_TICK = (
 """,
 )
 
-CLOSES_AT_THE_NEXT_LOOK = (
-    """            if self._looks and self._commanded is None and self._look(None) != contact:
-                self._move_if_due()
+MOVES_LATE = (
+    """            self._tries = 0
+            self.held_up_ms = 0
 """,
-    "",
+    """            self._tries = 0
+            self.held_up_ms = self._clock.up_ms() + 30000
+""",
 )
 
 MUTANTS = [
@@ -151,8 +153,8 @@ MUTANTS = [
         count=40,
     ),
     Mutant(
-        "meter: moves its contact at the next look",
-        [("firmware/relay/contactor.py", *CLOSES_AT_THE_NEXT_LOOK)],
+        "meter: moves its contact half a minute late",
+        [("firmware/relay/contactor.py", *MOVES_LATE)],
         ["message twice"],
         ("supply",),
     ),

@@ -6,7 +6,7 @@ begins connected, with the settings of its configuration at their defaults.
 """
 
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from host_tests.chaos.judge import Violation
 
@@ -30,6 +30,7 @@ STARTING_S = 60
 CLOSES_WITHIN_S = 1
 MOVES_WITHIN_S = 2  # a second and the pulse, of an uptime in whole seconds
 SAMPLE_S = 20  # of the meters of a run
+TELLS_WITHIN_S = SAMPLE_S + 5  # of an opening: its current is looked at
 LOOKED_S = 60  # the second look of a start is over by then
 GRACE_OVER, IN_CREDIT = 1003, 1004
 GRACES = (1002, 1061, 1065)  # events whose detail is the length of a grace that begins
@@ -162,9 +163,13 @@ class Supply:
         if starts and self._opened is not None and record["boot"] not in self._opened:
             return  # it did so before the power failed
         at = datetime.fromtimestamp(record["utc_s"] + IST_S, UTC)
+        moments = (at, at - timedelta(seconds=TELLS_WITHIN_S))
         for wrong, text in (
             (not record["time_valid"], "at an unknown time"),
-            (not self._is_open_at(at), f"outside the window, at {at:%a %H:%M}"),
+            (
+                not any(self._is_open_at(moment) for moment in moments),
+                f"outside the window, at {at:%a %H:%M}",
+            ),
             (starts, f"{record['up_s']} s after a start"),
         ):
             if wrong:

@@ -112,6 +112,13 @@ def test_a_good_history_passes(history):
 def test_a_contact_that_opens_for_a_cut_when_it_must_not(history):
     assert history.cut().opens().found == []
     assert History().cut().opens(3600).says("opened for a cut outside the window, at Mon 13:01")
+    # It is told when the current has been looked at, which may be behind the window's end.
+    last = History().warned().control("credit", 16, utc_s=NOON_UTC_S + 3599)
+    last.utc_s = NOON_UTC_S + 3599
+    assert last.opens(25).found == []
+    assert last.opens(25).found == []
+    last.records[-2]["utc_s"] += 1
+    assert last.says("opened for a cut outside the window, at Mon 13:00")
     assert History().cut().opens(time_valid=0).says("opened for a cut at an unknown time")
     # Again behind one that has slipped closed, and for another cause as well: at any hour.
     assert history.opens(7200).found == []

@@ -88,7 +88,7 @@ def lawful():
 
 
 OUTSIDE = "no cut outside the allowed windows"
-HELD = "no cut right behind a start, or at an unknown time"
+HELD = "no cut behind a start, at an unknown time, or postpaid"
 OPENED_OUTSIDE = "no contact opened outside the windows"
 OPENED_HELD = "no contact opened in a hold"
 ENDS = "each sufficient recharge ends the cut at once"
@@ -116,6 +116,9 @@ def test_a_contact_that_opens_outside_the_window_for_a_lawful_cut_is_found():
 
     assert failing(opened(36).told) == []
     assert failing(opened(38).told) == [OPENED_OUTSIDE]
+    # It is told when its current has been looked at: a sample later.
+    assert failing(opened(37, after_s=14).told) == []
+    assert failing(opened(37, after_s=15).told) == [OPENED_OUTSIDE]
     # What it says of its reason excuses nothing: no other cause stands.
     assert failing(opened(38, detail=9).told) == [OPENED_OUTSIDE]
     # One that has slipped closed is opened again at any hour.
@@ -146,6 +149,17 @@ def test_a_cut_or_an_opening_at_an_unknown_time_or_behind_a_start_is_found():
     for record in book.told.records[-2:]:
         record["up_s"] = 59
     assert failing(book.told) == [HELD, OPENED_HELD]
+
+
+def test_a_cut_in_payment_mode_credit_is_found():
+    def switched(*modes):
+        book = Book().event(1, events.LOW_CREDIT).event(2, events.CREDIT_EXHAUSTED)
+        for mode in modes:
+            book.add(3, "mode", mode=mode)
+        return book.event(26, events.GRACE_OVER).cut(34).opens(34).told
+
+    assert failing(switched("credit")) == [HELD, OPENED_HELD]
+    assert failing(switched("credit", "prepayment")) == []
 
 
 def test_the_loudest_warning_excuses_the_cut_behind_it_and_no_other():
