@@ -56,7 +56,9 @@ class Control:
         self._meter = meter
         self.rule = credit_rule.CreditRule(meter.config)
         self.calendar = Calendar(meter.config)
-        self.contactor = Contactor(driver, meter.config, meter.clock, meter.note, random_s)
+        self.contactor = Contactor(
+            driver, meter.config, meter.clock, meter.note, self.may_open, random_s
+        )
         if meter.config.calendar:
             self.calendar.take(check(meter.config.calendar))
             meter.config.calendar = None  # a long one takes 2 kB of heap
@@ -382,6 +384,17 @@ class Control:
             holds |= causes.STARTING  # the gateway gets its time to answer, which may be down
         return holds
 
+    def _opening_holds(self):
+        """What keeps a contact that a credit cut left closed from being opened now."""
+        holds = self._credit_holds(self._meter.clock.utc_s())
+        # The time between two operations is the contactor's own affair.
+        return self.rule.holding(self._meter.debt_mp, holds) & ~causes.INTERVAL
+
+    def may_open(self):
+        """False while credit alone has the contact open, and a hold keeps a cut from beginning:
+        what a restart left undone, or a weld, opens at no other hour than a cut."""
+        return self.standing & ~causes.TEST != causes.CREDIT or not self._opening_holds()
+
     def _holds(self, utc_s):
         """Everything that keeps some cause from beginning now."""
         meter = self._meter
@@ -472,9 +485,12 @@ class Control:
     # --- for people ----------------------------------------------------------------------------
 
     def hold(self):
-        """Why nothing is cut though the credit is exhausted, a word of arbitration.py; "" if it is
-        not, or if nothing but the grace stands before the cut."""
+        """Why nothing is cut though the credit is exhausted, or why a contact that a cut has left
+        closed is not opened, a word of arbitration.py; "" if there is credit, or if nothing but the
+        grace stands before the cut."""
         rule = self.rule
+        if self.standing == causes.CREDIT and self.contactor.seen:
+            return causes.hold_word(self._opening_holds())
         if rule.word not in (credit_rule.GRACE, credit_rule.DUE):
             return ""
         holds = rule.holding(self._meter.debt_mp, self._credit_holds(self._meter.clock.utc_s()))

@@ -19,6 +19,8 @@ async def relay(console, words):
     contactor = control.contactor
     if not words:
         console.say("relay=%s operations=%d" % (control.words(), contactor.operations))
+        if contactor.seen and control.standing:
+            console.say("the contact is still closed")
         if contactor.failed:
             console.say("the contact does not follow, event %d" % contactor.failed)
         delay_ms = contactor.held_up_ms - console.meter.clock.up_ms()
@@ -30,7 +32,7 @@ async def relay(console, words):
         console.test_until_s = up_ms // 1000 + _CODE_S
         console.say(
             "opens the supply for %d s: `relay test %s` within %d s"
-            % (_off_s(console), console.test_code, _CODE_S)
+            % (TEST_S, console.test_code, _CODE_S)
         )
     elif words[0] == "test" and len(words) == 2:
         code, console.test_code = console.test_code, ""
@@ -39,10 +41,6 @@ async def relay(console, words):
         await _test(console)
     else:
         raise CommandError("relay", "takes nothing, test, or test CODE")
-
-
-def _off_s(console):
-    return max(TEST_S, console.meter.config.operation_min_s)
 
 
 async def _test(console):
@@ -54,7 +52,7 @@ async def _test(console):
         raise CommandError("flash", "refuses writes, nothing was changed")
     if why[0]:
         raise CommandError("relay", "is not tested now, because of: " + why[0])
-    end_s = meter.clock.up_s() + _off_s(console) + _SLACK_S
+    end_s = meter.clock.up_s() + TEST_S + _SLACK_S
     while contactor.operations < operations + 2 and meter.clock.up_s() < end_s:
         await console.pause()
     if contactor.failed:

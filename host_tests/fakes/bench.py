@@ -16,6 +16,10 @@ MIDNIGHT_UTC_S = 1767551400  # Monday 2026-01-05 00:00 in India
 HOUR_S = 3600
 
 
+class PowerFailed(Exception):
+    """The power has failed in the middle of what the meter did."""
+
+
 class Contact:
     """A latching relay: two coils and an auxiliary contact. It outlives the meter."""
 
@@ -23,6 +27,7 @@ class Contact:
         self.closed = 1
         self.welded = False  # never opens
         self.stuck = False  # never closes
+        self.power_fails = False  # as soon as a coil is driven
         self.operations = 0
 
     def coil(self, closes):
@@ -31,6 +36,8 @@ class Contact:
         class Coil:
             def value(self, level):
                 if level:
+                    if contact.power_fails:
+                        raise PowerFailed
                     contact.operations += 1
                     if not (contact.stuck if closes else contact.welded):
                         contact.closed = 1 if closes else 0

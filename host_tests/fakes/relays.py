@@ -11,7 +11,8 @@ OPERATE_MS = 10
 class Relay:
     """Contact and coils. kind: as board.relay_kind; aux: there is an auxiliary contact.
 
-    `welded` never opens, `stuck` never closes. `coils` are the levels (close, open); `longest_ms`
+    `welded` never opens, `stuck` never closes; `aux_stuck`: what the auxiliary contact says
+    whatever the contact does, None: it works. `coils` are the levels (close, open); `longest_ms`
     how long one was driven at most, `both` whether ever both were; `moves` what the contact did.
     """
 
@@ -20,6 +21,7 @@ class Relay:
         self.aux = aux
         self.closed = closed
         self.welded = self.stuck = False
+        self.aux_stuck = None
         self.coils = [0, 0]
         self.driven_ms = [0, 0]
         self.longest_ms = 0
@@ -30,8 +32,11 @@ class Relay:
         """(close, open or None, aux or None) as in the board contract."""
         close, open_ = (SimpleNamespace(value=lambda level, at=at: self._drive(at, level))
                         for at in (0, 1))  # fmt: skip
-        aux = SimpleNamespace(value=lambda: self.closed) if self.aux else None
+        aux = SimpleNamespace(value=self._feedback) if self.aux else None
         return close, open_ if self.kind == "latching" else None, aux
+
+    def _feedback(self):
+        return self.closed if self.aux_stuck is None else self.aux_stuck
 
     def _drive(self, at, level):
         self.coils[at] = level
@@ -65,7 +70,8 @@ class Relay:
 
 class World:
     """A contactor, its relay and its clock. `told` are the events that it wrote; the load draws
-    `current_ua` while the contact is closed."""
+    `current_ua` while the contact is closed or `bypassed`, which is not read by a `blind` sensor.
+    """
 
     def __init__(self, relay, **config):
         self.relay = relay
@@ -78,12 +84,14 @@ class World:
         self.finishes_ms = None
         self.current_ua = 4000000
         self.drawn_s = []
+        self.may_open = True
+        self.bypassed = self.blind = False
         self.contactor = self._make()
 
     def _make(self):
         driver = RelayDriver(self.relay.kind, *self.relay.pins(), self._begun)
         clock = SimpleNamespace(up_ms=lambda: self.now_ms)
-        return Contactor(driver, self.config, clock, self._note, self._draw)
+        return Contactor(driver, self.config, clock, self._note, lambda: self.may_open, self._draw)
 
     def _begun(self):
         self.finishes_ms = self.now_ms + PULSE_MS
@@ -123,4 +131,5 @@ class World:
                 if self.finishes_ms is not None and self.now_ms >= self.finishes_ms:
                     self.finishes_ms = None
                     self.contactor.finish()
-            self.contactor.step(self.current_ua if self.relay.closed else 0)
+            flows = self.relay.closed or self.bypassed
+            self.contactor.step(None if self.blind else self.current_ua if flows else 0)

@@ -64,6 +64,22 @@ def test_the_minimum_time_lies_between_two_operations(kind, aux):
     assert [code for code, _reason in world.told] == [301, 302]
 
 
+def test_the_closing_behind_a_test_does_not_wait_for_the_minimum_time():
+    world = started(operation_min_s=600)
+    world.passes(600)
+    world.contactor.want(0, "test")
+    world.passes(5)
+    assert not world.relay.closed
+    world.contactor.want(1, "ended")
+    world.passes(1)
+    assert world.relay.closed
+    world.contactor.want(0, "limiter")
+    world.passes(590)
+    assert world.relay.closed
+    world.passes(20)
+    assert not world.relay.closed
+
+
 def test_a_change_of_mind_in_the_minimum_time_moves_nothing():
     world = started(operation_min_s=20)
     world.contactor.want(0, "limiter")
@@ -216,6 +232,103 @@ def test_a_welded_contact_is_told_once_tried_again_and_told_when_it_works(aux):
     world.passes(70)
     assert sorted(world.told[1:]) == [(301, CREDIT), (1064, 253)]
     assert (world.contactor.failed, world.contactor.seen) == (0, 0)
+
+
+@pytest.mark.parametrize(("kind", "aux"), KINDS)
+def test_what_was_left_closed_is_opened_when_it_may_be(kind, aux):
+    world = started(kind, aux)
+    world.may_open = False
+    world.contactor.want(0, "credit")
+    world.start("soft", 0, "credit")
+    world.passes(200)
+    assert (world.relay.closed, world.contactor.seen, world.told) == (1, 1, [])
+    world.may_open = True
+    world.passes(10)
+    assert world.told == [(301, CREDIT)]
+
+
+@pytest.mark.parametrize("aux", [True, False])
+def test_a_weld_is_tried_again_when_it_may_open(aux):
+    world = started("latching", aux)
+    world.relay.welded = True
+    world.contactor.want(0, "credit")
+    world.passes(10)
+    world.may_open = world.relay.welded = False
+    world.passes(600)
+    assert (world.relay.closed, world.told) == (1, [(253, 0)])
+    world.may_open = True
+    world.passes(5)
+    assert sorted(world.told[1:]) == [(301, CREDIT), (1064, 253)]
+
+
+def test_what_may_not_be_opened_is_closed_at_once():
+    world = started()
+    world.contactor.want(0, "credit")
+    world.passes(10)
+    world.may_open = False
+    world.contactor.want(1, "recharge")
+    world.passes(1)
+    assert world.relay.closed
+
+
+def test_an_auxiliary_contact_that_stands_still_does_not_hide_a_weld():
+    world = started()
+    world.relay.welded = True
+    world.relay.aux_stuck = 0
+    world.contactor.want(0, "credit")
+    world.passes(200)
+    assert world.told == [(253, 0)]
+    world.passes(100)
+    world.relay.welded = False
+    world.passes(61)
+    assert sorted(world.told[1:]) == [(301, CREDIT), (1064, 253)]
+    assert not world.relay.closed
+
+
+@pytest.mark.parametrize("aux", [True, False])
+def test_a_contact_that_was_open_behind_a_bypass_is_closed_by_a_recharge(aux):
+    world = started("latching", aux)
+    world.bypassed = True
+    world.contactor.want(0, "credit")
+    world.passes(10)
+    assert (world.relay.closed, world.told) == (0, [(253, 0)])
+    world.contactor.want(1, "recharge")
+    world.passes(5)
+    assert world.relay.closed
+    assert world.told == [(253, 0), (302, RECHARGE)]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_without_feedback_and_reading_nobody_knows_until_there_is_one(again):
+    world = started("latching", False)
+    world.blind = True
+    world.relay.welded = again
+    world.contactor.want(0, "credit")
+    world.passes(100)
+    assert (world.told, world.contactor.seen) == ([], 1)
+    world.blind = False
+    world.passes(2)
+    assert world.told == [(253, 0) if again else (301, CREDIT)]
+
+
+def test_without_feedback_and_reading_a_recharge_closes():
+    world = started("latching", False)
+    world.blind = True
+    world.contactor.want(0, "credit")
+    world.passes(100)
+    assert not world.relay.closed
+    world.contactor.want(1, "recharge")
+    world.passes(2)
+    assert world.relay.closed
+    assert world.told == [(302, RECHARGE)]
+
+
+def test_with_feedback_a_sensor_that_is_dead_is_not_asked():
+    world = started()
+    world.blind = True
+    world.contactor.want(0, "order")
+    world.passes(5)
+    assert world.told == [(301, ORDER)]
 
 
 def test_a_contact_that_does_not_close_is_another_event():

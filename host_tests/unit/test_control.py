@@ -2,7 +2,7 @@
 
 import pytest
 
-from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S
+from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, PowerFailed
 
 RUPEE_MP = 100000
 DAY_S = 24 * HOUR_S
@@ -24,6 +24,24 @@ def cut(make):
     bench.run(36 * HOUR_S, step_s=30)
     assert not bench.contact.closed
     return bench
+
+
+@pytest.fixture
+def unfinished(make):
+    """The same, but the power failed between the record and the pulse."""
+    bench = make()
+    bench.run(34 * HOUR_S - 60, step_s=30)
+    bench.contact.power_fails = True
+    with pytest.raises(PowerFailed):
+        bench.run(120)
+    bench.contact.power_fails = False
+    assert bench.records("control")[-1]["reason"] == "credit"
+    return bench
+
+
+def opened_at(bench):
+    """Local time, s of the day, of each event 301."""
+    return [(event["utc_s"] + 19800) % DAY_S for event in bench.records("event", 301)]
 
 
 def standing(bench):
@@ -51,6 +69,76 @@ def test_causes_stand_apart_and_the_highest_is_in_force(cut):
     assert cut.contact.closed
     told = [(r["reason"], r["standing"], r["contact"]) for r in cut.records("control")]
     assert told == [("credit", 16, 0), ("order", 17, 0), ("recharge", 1, 0), ("order", 0, 1)]
+
+
+def test_a_cut_that_a_power_failure_left_undone_waits_for_the_next_window(unfinished):
+    bench = unfinished
+    bench.restart(off_s=7 * HOUR_S)
+    bench.run(16 * HOUR_S, step_s=30)
+    assert (hold(bench), bench.contact.closed) == ("window", 1)
+    assert bench.meter.control.contactor.seen
+    assert standing(bench) == (["credit"], "ready_for_reconnection", 0)
+    assert "relay=open(credit) hold=window" in bench.meter.status_line(False, 0)
+    bench.run(2 * HOUR_S, step_s=30)
+    assert (hold(bench), bench.contact.closed) == ("", 0)
+    assert opened_at(bench) == [pytest.approx(10 * HOUR_S, abs=90)]
+
+
+def test_a_cut_that_was_left_undone_waits_for_the_start_to_settle(unfinished):
+    bench = unfinished
+    bench.restart(off_s=60)
+    bench.run(58)
+    assert (hold(bench), bench.contact.closed) == ("start", 1)
+    bench.run(4)
+    assert not bench.contact.closed
+
+
+def test_a_cut_that_was_left_undone_waits_for_the_time(unfinished):
+    bench = unfinished
+    bench.restart(off_s=60, time_known=False)
+    bench.run(600)
+    assert (hold(bench), bench.contact.closed) == ("time_unknown", 1)
+    bench.meter.set_time(bench.utc_s * 1000)
+    bench.run(2)
+    assert not bench.contact.closed
+
+
+def test_a_cut_that_was_left_undone_waits_for_the_sensor(unfinished):
+    bench = unfinished
+    bench.restart(off_s=60)
+    bench.run(2)
+    bench.fail_samples(600)
+    assert (hold(bench), bench.contact.closed) == ("sensor_fault", 1)
+    bench.run(2)
+    assert not bench.contact.closed
+
+
+def test_an_order_does_not_wait_for_what_a_cut_waits_for(unfinished):
+    bench = unfinished
+    bench.restart(off_s=7 * HOUR_S)
+    bench.run(10)
+    switch(bench, 1, "disconnected")
+    bench.run(2)
+    assert not bench.contact.closed
+
+
+def test_a_weld_that_gives_way_at_night_opens_in_the_next_window(make):
+    bench = make()
+    bench.contact.welded = True
+    bench.run(37 * HOUR_S - 30, step_s=30)
+    assert len(bench.records("event", 253)) == 1
+    bench.run(60, step_s=30)
+    pulses = bench.contact.operations
+    assert pulses > 100
+    bench.run(13 * HOUR_S, step_s=30)
+    bench.contact.welded = False
+    bench.run(8 * HOUR_S - 60, step_s=30)
+    assert (hold(bench), bench.contact.closed) == ("window", 1)
+    assert bench.contact.operations == pulses
+    bench.run(120, step_s=30)
+    assert not bench.contact.closed
+    assert opened_at(bench) == [pytest.approx(10 * HOUR_S, abs=90)]
+    assert len(bench.records("event", 1064)) == 1
 
 
 def test_a_gateway_that_is_silent_holds_the_cut_to_the_cap_and_then_gives_one_grace(make):
