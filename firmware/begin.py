@@ -14,8 +14,8 @@ from firmware.link.codec import CodecError
 from firmware.link.uplink import Uplink
 from firmware.meter import CHECKPOINT_FORMAT, Meter
 from firmware.metering import pulse
-from firmware.relay.driver import PULSE_MS, RelayDriver
-from firmware.storage import faults
+from firmware.relay.driver import RelayDriver
+from firmware.storage import faults, floors
 from firmware.storage.errors import StorageError
 from firmware.storage.journal import Journal
 from firmware.storage.slots import Slots
@@ -29,8 +29,36 @@ def begin(board, wires):
     """Gives `wires` (main.Wires) a Meter that was started and its Uplink.
 
     With config.json or, if that cannot be used, its last good copy. Raises ConfigError, TariffError
-    or CodecError without one.
+    or CodecError without one; behind any exception the supply is on unless the utility has cut it.
     """
+    wires.relay = RelayDriver(
+        board.relay_kind,
+        board.relay_close,
+        board.relay_open,
+        board.aux_contact,
+        wires.operating.set,
+    )
+    try:
+        _begin(board, wires)
+    except Exception:
+        wires.end_pulse()
+        _keep_supply(board, wires.relay)
+        raise
+
+
+def _keep_supply(board, relay):
+    """Closes a single coil that nobody has set, as the state is not known: doubt never cuts."""
+    if relay.latching or relay.commanded:
+        return
+    try:
+        by_utility = board.nvs.get_i32(floors.BY_UTILITY)
+    except OSError:  # never written
+        by_utility = 0
+    if not by_utility:
+        relay.operate(1)
+
+
+def _begin(board, wires):
     kept = Slots(KEPT_FOLDER, "config")
     try:
         values = read_document(CONFIG_PATH)
@@ -48,18 +76,11 @@ def _assemble(board, wires, config, values, kept, told):
     if imp_per_kwh:
         pulse.check(imp_per_kwh, config, board.shunt_uohm)
     clock = WallClock(time.ticks_ms, board.nvs)
-    relay = RelayDriver(
-        board.relay_kind,
-        board.relay_close,
-        board.relay_open,
-        board.aux_contact,
-        wires.operating.set,
-    )
     meter = Meter(
         config,
         Journal(DATA_FOLDER, CHECKPOINT_FORMAT),
         clock,
-        relay,
+        wires.relay,
         board.nvs,
         board.shunt_uohm,
         print,
@@ -78,19 +99,13 @@ def _assemble(board, wires, config, values, kept, told):
     fault = faults.kept(board.nvs)
     if fault:
         print("fault before this boot: %s at %s, up %d s" % fault[:3])
-    try:
-        meter.start(
-            board.reset_cause,
-            _rtc_utc_s(board.rtc),
-            fault,
-            wires.forget_fault if fault else None,
-            told,
-        )
-    except Exception:
-        time.sleep_ms(PULSE_MS)  # the contact may be on its way, and nobody else ends that
-        relay.finish()
-        raise
-
+    meter.start(
+        board.reset_cause,
+        _rtc_utc_s(board.rtc),
+        fault,
+        wires.forget_fault if fault else None,
+        told,
+    )
     wires.meter = meter
     if imp_per_kwh:
         meter.pulse = pulse.Pulse(meter.energy.imported, imp_per_kwh, wires.pulsing.set)

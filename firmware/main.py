@@ -50,8 +50,15 @@ class Wires:
         self._board = board
         self.operating = asyncio.Event()  # the relay has begun to move
         self.pulsing = asyncio.Event()  # pulses are due
+        self.relay = None
         self.meter = None
         self.uplink = None
+
+    def end_pulse(self):
+        """Ends an operation of the relay, in its time, that nobody else will end."""
+        if self.relay.busy:
+            time.sleep_ms(PULSE_MS)
+            self.relay.finish()
 
     def changed(self):
         """There is a new record."""
@@ -108,11 +115,13 @@ def run():
     try:
         asyncio.run(_run(board, wires, watchdog))
     except KeyboardInterrupt:
+        wires.end_pulse()
         board.watchdog(_SERVICE_MS)
         meter.stop()
         meter.log("stopped at the console, restarts by itself after 10 minutes")
         raise
     except Exception as error:
+        wires.end_pulse()
         up_s = meter.clock.up_s()
         _keep_fault(board, error, up_s, meter.clock.utc_s() or 0)
         meter.stop()

@@ -31,6 +31,7 @@ from firmware.orders import Orders
 from firmware.payment import Payment
 from firmware.profiles import Profiles
 from firmware.relay import credit_rule
+from firmware.relay.arbitration import BY_UTILITY
 from firmware.storage import floors
 from firmware.storage.errors import StorageError
 from firmware.storage.floors import Floors
@@ -176,6 +177,7 @@ class Meter:
                 floors.WH: self._committed_wh,
                 floors.EXPORT_WH: self._committed_export_wh,
                 floors.SEQ: self.journal.last_seq,
+                floors.BY_UTILITY: self.control.standing & BY_UTILITY,
             }
         )
         self._floors_behind = False

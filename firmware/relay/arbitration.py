@@ -21,7 +21,8 @@ CAUSES = const(63)
 """All of them."""
 
 _WORDS = "order tamper over_current limiter credit test"
-_BY_UTILITY = const(3)  # ended by nothing but an order
+BY_UTILITY = const(3)
+"""Those that nothing but an order ends."""
 
 COMMISSIONING = const(1)
 LEDGER_LOST = const(2)
@@ -79,7 +80,7 @@ def decide(standing):
         raise ValueError("standing must be from 0 to 63")
     if not standing:
         return "connected", 1, ""
-    state = "disconnected" if standing & _BY_UTILITY else "ready_for_reconnection"
+    state = "disconnected" if standing & BY_UTILITY else "ready_for_reconnection"
     return state, 0, words(standing)[0]
 
 

@@ -3,7 +3,7 @@
 Two kinds (boards/README.md): "latching" with two coils, each pulsed for `PULSE_MS` and never both
 at once; "single" with one coil that is held while the contact shall be closed. Nothing waits here:
 a command begins, `finish` ends it `PULSE_MS` later, and the sampling goes on meanwhile. If nobody
-comes to finish it, the watchdog's reset takes the level off the pin.
+comes to finish it, the board's hardware has ended the pulse all the same.
 """
 
 from firmware.core.shim import const
@@ -13,7 +13,8 @@ PULSE_MS = const(60)
 
 class RelayDriver:
     """`close_pin`, `open_pin`, `aux_pin` as in the board contract; `begun()` is called when a
-    command begins, so that somebody calls `finish`."""
+    command begins, so that somebody calls `finish`. `busy`: one has begun and is not finished;
+    `commanded`: there has been one."""
 
     def __init__(self, kind, close_pin, open_pin, aux_pin, begun):
         self.latching = kind == "latching"
@@ -21,7 +22,7 @@ class RelayDriver:
         self._open_pin = open_pin
         self._aux_pin = aux_pin
         self._begun = begun
-        self.busy = False
+        self.busy = self.commanded = False
 
     def operate(self, closed):
         """Begins to move the contact."""
@@ -30,7 +31,7 @@ class RelayDriver:
             (self._close_pin if closed else self._open_pin).value(1)
         else:
             self._close_pin.value(1 if closed else 0)
-        self.busy = True
+        self.busy = self.commanded = True
         self._begun()
 
     def finish(self):

@@ -25,7 +25,7 @@ def conductor():
 
 @pytest.fixture
 def make_board(conductor, tmp_path):
-    def make(main=None):
+    def make(main=None, **board):
         micropython(32)
         files = flashing.files_of(flashing.build())
         if main:
@@ -33,7 +33,8 @@ def make_board(conductor, tmp_path):
         folder = tmp_path / "meter"
         flashing.flash_image(folder, files, lab_config())
         # Room for what the tests plant; test_heap.py is about the heap.
-        return EmulatedBoard(folder, "meter", conductor.address, settings=SETTINGS, heap_kb=160)
+        settings = {**SETTINGS, **board}
+        return EmulatedBoard(folder, "meter", conductor.address, settings=settings, heap_kb=160)
 
     return make
 
@@ -161,3 +162,117 @@ def test_without_a_readable_configuration_the_last_good_copy_runs_until_there_is
         _, number = board.wait_for("event 1036", 30, number)
         board.wait_for(" status V=230.0 ", 60, number)
         assert "no meter" not in "\n".join(board.lines())
+
+
+# The meter `begins` a cause in its first boot, 10 s after it.
+CAUSE = b"""
+from firmware import main, meter
+tick = meter.Meter.tick
+def beginning(self, dt_ms):
+    tick(self, dt_ms)
+    if self.journal.boot == 1 and self.clock.up_s() > 10 and not self.control.standing:
+        self.control._switch(%d, "%s")
+meter.Meter.tick = beginning
+"""
+# It cannot read its flash, and says where the contact is while it waits for the next start.
+NO_JOURNAL = b"""
+import machine, time
+from firmware import main
+from firmware.storage import journal
+from firmware.storage.errors import StorageError
+def failing(self, store_id):
+    raise StorageError("planted", 5)
+journal.Journal.open = failing
+sleep = time.sleep
+def shown(seconds):
+    sleep(seconds)
+    print("waited, contact %d" % machine.Pin(13).value())
+time.sleep = shown
+main.run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason", "closed"), [(1, "order", False), (2, "tamper", False), (16, "credit", True)]
+)
+def test_a_single_coil_is_held_when_the_state_cannot_be_read_unless_the_utility_has_it_open(
+    make_board, cause, reason, closed
+):
+    def write_main(fs):
+        with fs.open("/main.py", "wb") as file:
+            file.write(NO_JOURNAL)
+
+    def lose_config(fs):
+        fs.remove("/config.json")
+        for name in fs.listdir("/keep"):
+            fs.remove("/keep/" + name)
+
+    with make_board(CAUSE % (cause, reason.encode()) + b"main.run()", relay_kind="single") as board:
+        _, number = board.wait_for("contact to be open, reason " + reason, 60)
+        board.cut_power()
+        change_flash(board, write_main)
+        board.restore_power()
+        for _ in range(3):
+            _, number = board.wait_for("^no start, tries again", 30, number)
+            line, number = board.wait_for("^waited, contact ", 30, number)
+            assert line.endswith(str(int(closed)))
+        board.cut_power()
+        change_flash(board, lose_config)
+        board.restore_power()
+        board.wait_for("^no meter", 30, number)
+        assert board.look()["relay_close"] == closed
+
+
+def test_a_program_that_hangs_does_not_leave_a_coil_driven(make_board):
+    main = (
+        (CAUSE % (1, b"order"))
+        + b"""
+import machine, time
+from firmware.relay import driver
+operate = driver.RelayDriver.operate
+def hanging(self, closed):
+    operate(self, closed)
+    if closed:
+        return
+    levels = ""
+    for _ in range(12):
+        levels += str(machine.Pin(27).value())
+        time.sleep_ms(10)
+    print("coil " + levels + " contact %d" % machine.Pin(13).value())
+    while True:
+        time.ticks_ms()
+driver.RelayDriver.operate = hanging
+main.run()
+"""
+    )
+    with make_board(main) as board:
+        line, number = board.wait_for("^coil ", 60)
+        assert re.fullmatch("coil 1{6,7}0+ contact 0", line)
+        board.wait_for("boot cause=watchdog", 60, number)
+
+
+def test_an_exception_behind_a_command_does_not_cut_its_pulse_short(make_board):
+    main = (
+        (CAUSE % (1, b"order"))
+        + b"""
+import machine, time
+from firmware.relay import driver
+operate = driver.RelayDriver.operate
+def failing(self, closed):
+    operate(self, closed)
+    if not closed:
+        raise ValueError("planted")
+driver.RelayDriver.operate = failing
+sleep = time.sleep
+def shown(seconds):
+    print("waits, coil %d contact %d" % (machine.Pin(27).value(), machine.Pin(13).value()))
+    sleep(seconds)
+time.sleep = shown
+main.run()
+"""
+    )
+    with make_board(main) as board:
+        line, number = board.wait_for("^waits, ", 60)
+        assert line == "waits, coil 0 contact 0"
+        _, number = board.wait_for(" fault ValueError", 60, number)
+        board.wait_for(" event 301 ", 60, number)

@@ -74,7 +74,7 @@ def test_a_recording_is_the_same_everywhere(bits, vm, tmp_path):
 
 @pytest.mark.parametrize("bits", [64, 32])
 def test_machine_network_esp32_and_the_board(bits, vm):
-    assert run(bits, "shims.py", vm).splitlines()[-1] == "OK"
+    assert run(bits, "shims.py", vm, ROOT).splitlines()[-1] == "OK"
 
 
 def echo_lines(listener):

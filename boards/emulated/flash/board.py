@@ -1,12 +1,14 @@
 """The emulated board by the contract of boards/README.md; wiring: boards/emulated/vm/emu/wiring.py.
 
-Flashed as board.mpy, together with ds3231.mpy. Besides `machine`, `network` and `esp32` it asks the
-emulator for what no chip can know: the relay it has been given, and how to hold the shared clock.
+Flashed as board.mpy, together with ds3231.mpy and coil.mpy. Besides `machine`, `network` and
+`esp32` it asks the emulator for what no chip can know: the relay it has been given, and how to hold
+the shared clock.
 """
 
 import asyncio
 import time
 
+import coil
 import ds3231
 import emu
 import esp32
@@ -28,10 +30,13 @@ class Board:
         self.i2c = machine.I2C(0, scl=machine.Pin(22), sda=machine.Pin(21))
         self.shunt_uohm = emu.settings.get("shunt_uohm", self.shunt_uohm)
         self.relay_kind = emu.settings.get("relay_kind", "latching")
-        # Without `value` the pins keep their level, and with it the contact.
-        self.relay_close = machine.Pin(26, machine.Pin.OUT)
-        latching = self.relay_kind == "latching"
-        self.relay_open = machine.Pin(27, machine.Pin.OUT) if latching else None
+        if self.relay_kind == "latching":
+            self.relay_close = coil.Coil(26, 0)
+            self.relay_open = coil.Coil(27, 1)
+        else:
+            # Without `value` the pin keeps its level, and with it the contact.
+            self.relay_close = machine.Pin(26, machine.Pin.OUT)
+            self.relay_open = None
         has_aux = emu.settings.get("aux_contact", True)
         self.aux_contact = machine.Pin(13, machine.Pin.IN) if has_aux else None
         self.pulse_imp_per_kwh = emu.settings.get("pulse_imp_per_kwh", 1000)

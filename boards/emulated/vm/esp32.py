@@ -1,4 +1,4 @@
-"""`esp32` of the emulated ESP32: NVS, the flash partition for keys and values.
+"""`esp32` of the emulated ESP32: NVS, the flash partition for keys and values; RMT, as for a coil.
 
 A value lives in RAM until `commit()`; a reset or power cut before loses it. Committed values are
 on the host's disk when `commit()` returns. Errors are OSError(-code, name) with ESP-IDF's codes
@@ -6,7 +6,7 @@ on the host's disk when `commit()` returns. Errors are OSError(-code, name) with
 """
 
 import emu
-from emu import control
+from emu import clock, control, wiring
 
 _NOT_FOUND = 0x1102
 _TYPE_MISMATCH = 0x1103
@@ -96,3 +96,48 @@ class NVS:
 def raw_temperature():
     """Temperature of the chip in degrees Fahrenheit."""
     return 118
+
+
+class RMT:
+    """A channel that sends pulses by itself: they end on time, whatever the firmware does. Loops
+    and carriers are not there; a tick is rounded up to the grain of the clock, 1 ms."""
+
+    PULSE_MAX = 32767
+    _channels = []  # those in use
+
+    def __init__(self, id, *, pin, clock_div=8, idle_level=False, tx_carrier=None):
+        if not 1 <= clock_div <= 255:
+            raise ValueError("clock_div must be between 1 and 255")
+        if not 0 <= id <= 7 or id in self._channels or tx_carrier is not None:
+            raise ValueError("no such channel, in use, or with a carrier")
+        self._channels.append(id)
+        self._id = id
+        self._line = wiring.line(pin.id)
+        self._clock_div = clock_div
+        self._idle = 1 if idle_level else 0
+        self._next = self._step  # one bound method, so that `cancel` finds it
+        self._line.drive(self._idle)
+
+    def write_pulses(self, duration, data=True):
+        """Begins a sequence of pulses, `duration` in ticks each, the first at level `data`."""
+        for ticks in duration:
+            if not 1 <= ticks <= self.PULSE_MAX:
+                raise ValueError("duration must be between 1 and 32767")
+        self._pulses = list(duration)
+        self._level = 1 if data else 0
+        self._step()
+
+    def _step(self):
+        if not self._pulses:
+            self._line.drive(self._idle)
+            return
+        self._line.drive(self._level)
+        self._level = 1 - self._level
+        ms = -(-self._pulses.pop(0) * self._clock_div // 80_000)
+        clock.at(clock.now_ms() + ms, self._next)
+
+    def deinit(self):
+        """Gives the channel back; the pin keeps its level until somebody takes it."""
+        clock.cancel(self._next)
+        if self._id in self._channels:
+            self._channels.remove(self._id)

@@ -1,9 +1,11 @@
-"""Runs on MicroPython: machine, network, esp32 and the emulated board.py. argv: VM folder."""
+"""Runs on MicroPython: machine, network, esp32 and the emulated board.py. argv: VM folder, folder
+of the project."""
 
 import errno
 import sys
 
 sys.path.insert(0, sys.argv[1])
+sys.path.append(sys.argv[2])
 
 import emu
 
@@ -69,14 +71,28 @@ def test_board():
     check("rtc is not kept", control.kept["ds3231"][1], "reset")
 
     meter.relay_open.value(1)
-    wait_ms(30)
-    meter.relay_open.value(0)
+    wait_ms(59)
+    check("pulse", look()["relay_open"], 1)
+    wait_ms(2)
+    check("the pulse has ended by itself", look()["relay_open"], 0)
     check("opened", (look()["contact"], meter.aux_contact.value()), (False, 0))
     check("contact kept", control.kept["contact"], (False, "power"))
+    meter.relay_close.value(1)
+    wait_ms(5)
+    meter.relay_close.value(0)
+    check("a pulse was ended", (look()["relay_close"], look()["contact"]), (0, False))
+    meter.relay_close.value(1)
+    wait_ms(40)
+    meter.relay_close.value(1)
+    wait_ms(40)
+    check("and begun anew", look()["relay_close"], 1)
+    wait_ms(21)
+    check("and has ended", (look()["relay_close"], look()["contact"]), (0, True))
+    meter.relay_open.value(1)
+    wait_ms(100)
     set_knobs(contact="stuck_open")
-    meter.relay_close.on()
-    wait_ms(30)
-    meter.relay_close.off()
+    meter.relay_close.value(1)
+    wait_ms(100)
     check("stuck", (look()["contact"], meter.aux_contact.value()), (False, 0))
     set_knobs(contact="ok")
     check("repaired", meter.aux_contact.value(), 1)
@@ -210,6 +226,26 @@ def test_nvs():
     check("erase", fails("erase", OSError, nvs.erase_key, "old"), -0x1102)
 
 
+def test_rmt():
+    pin = machine.Pin(18, machine.Pin.OUT)
+    rmt = esp32.RMT(5, pin=pin, clock_div=80)
+    fails("channel in use", ValueError, second_rmt, pin, 5, 80)
+    fails("divider", ValueError, second_rmt, pin, 6, 256)
+    fails("long", ValueError, rmt.write_pulses, (32768,))
+    rmt.write_pulses((3000, 5000, 2000))
+    levels = []
+    for _ in range(12):
+        wait_ms(1)
+        levels.append(pin.value())
+    check("levels", levels, [1, 1, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0])
+    rmt.deinit()
+    second_rmt(pin, 5, 80)
+
+
+def second_rmt(pin, channel, clock_div):
+    return esp32.RMT(channel, pin=pin, clock_div=clock_div)
+
+
 def test_wlan():
     wlan = network.WLAN(network.STA_IF)
     fails("not active", OSError, wlan.connect, "home", "secret")
@@ -252,5 +288,6 @@ test_knobs()
 test_watchdog_and_timer()
 test_rtc()
 test_nvs()
+test_rmt()
 test_wlan()
 print("OK")

@@ -1,0 +1,1 @@
+../../esp32_devkit/coil.py
