@@ -8,7 +8,7 @@ recomputed here from the records, with the second opinion on charges of property
 | balance | in every record: credits - closed periods - charges of the open one |
 | once | a recharge is in a meter's ledger at most once, and once if anybody calls it confirmed |
 | agreed | all three have the same end for every recharge, meter and gateway for every order |
-| supply | no cut without warning or outside its window; each cause begins and ends as it may |
+| supply | each cause begins and ends as it may, no cut unwarned; the contact follows in time |
 | energy | a register only grows, never beyond what the meter saw, loses at a cut what it may |
 | told | a ledger record that is damaged is missed, and a resync gives back the very totals |
 | stored | what was acknowledged is stored; flash, gateway and utility hold the same records |
