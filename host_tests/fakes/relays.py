@@ -13,7 +13,8 @@ class Relay:
 
     `welded` never opens, `stuck` never closes; `aux_stuck`: what the auxiliary contact says
     whatever the contact does, None: it works. `coils` are the levels (close, open); `longest_ms`
-    how long one was driven at most, `both` whether ever both were; `moves` what the contact did.
+    how long one was driven at most, `both` whether ever both were; `commands` the coils that were
+    driven, 1 to close; `moves` what the contact did.
     """
 
     def __init__(self, kind="latching", aux=True, closed=1):
@@ -26,6 +27,7 @@ class Relay:
         self.driven_ms = [0, 0]
         self.longest_ms = 0
         self.both = False
+        self.commands = []
         self.moves = []
 
     def pins(self):
@@ -40,6 +42,8 @@ class Relay:
 
     def _drive(self, at, level):
         self.coils[at] = level
+        if level:
+            self.commands.append(1 - at)
         self.both |= self.coils == [1, 1]
         self.driven_ms[at] = 0
 

@@ -261,6 +261,23 @@ def test_a_weld_is_tried_again_when_it_may_open(aux):
     assert sorted(world.told[1:]) == [(301, CREDIT), (1064, 253)]
 
 
+def test_a_weld_that_may_not_be_opened_is_held_closed():
+    """Its armature pulls at it: it would open when it gives way."""
+    world = started()
+    world.relay.welded = True
+    world.contactor.want(0, "credit")
+    world.passes(200)
+    world.may_open = False
+    world.relay.commands.clear()
+    world.passes(600)
+    assert world.relay.commands == [1]
+    world.start("power", 0, "credit")
+    world.relay.commands.clear()
+    world.passes(600)
+    assert world.relay.commands == [1]
+    assert world.told == [(253, 0)]
+
+
 def test_what_may_not_be_opened_is_closed_at_once():
     world = started()
     world.contactor.want(0, "credit")
