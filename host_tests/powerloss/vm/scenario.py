@@ -330,7 +330,7 @@ def only_warns(session):
     spend(session)
     session.run(600, 900)
     session.set({"cut_mode": 1})
-    session.run(120, 900)
+    session.run(600, 900)  # a grace begins anew
     session.pay(-session.meter.balance_mp() * 3 // 4)
     session.run(120, 900)
 
