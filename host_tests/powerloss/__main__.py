@@ -32,13 +32,13 @@ FULL = {
     "real sizes": {**REAL, "every": 200, "nested": 200, "nested_every": 20},
 }
 SHORT = {
-    "small files": {**SMALL, "every": 199, "nested": 60, "nested_every": 7},
+    "small files": {**SMALL, "every": 307, "nested": 40, "nested_every": 7},
     "upgrade": {**SMALL, "story": "upgrade", "every": 61, "nested": 30, "nested_every": 11},
     "real sizes": {**REAL, "every": 41, "nested": 30, "nested_every": 5, "only": "month ends"},
 }
 
 DAMAGE = {**SMALL, "seed": 1, "flips": 60, "every": 1}
-DAMAGE_SHORT = {**SMALL, "seed": 1, "flips": 2, "every": 3}
+DAMAGE_SHORT = {**SMALL, "seed": 1, "flips": 2, "every": 5}
 
 WORDS = ("harmless", "older", "told", "ledger lost", "formatted", "key lost", "untold", "failed")
 """What becomes of a damage: nothing; an older sound state, as if power had failed before the last
