@@ -90,6 +90,10 @@ class NVS:
         self.kept.update(self._pending)
         self._pending.clear()
 
+    def forget(self):
+        """What a power failure leaves of what was not committed: nothing."""
+        self._pending.clear()
+
 
 class Bench:
     """`run()` moves time and feeds constant power; `restart()` is a power cut and a new boot."""
@@ -150,6 +154,7 @@ class Bench:
 
     def restart(self, off_s=0, time_known=True, cause="power"):
         self.meter.journal.close()
+        self.nvs.forget()
         self.utc_s += off_s
         self.boot(self.utc_s if time_known else None, cause)
 
