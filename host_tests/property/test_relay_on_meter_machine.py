@@ -188,7 +188,7 @@ class RelayOnMeterMachine(BenchMachine):
             return False
         # The gateway gets its time to answer, and a clock that was set back has to come to where
         # the warning was.
-        in_doubt = not self.silent and (self.is_silent() or self.heard_s < self.boot_s)
+        in_doubt = not self.silent and (self.is_silent() or self.heard_s <= self.boot_s)
         return self.cut_is_wrong() or in_doubt or self.now_s < self.warned_s
 
     # --- what happens to it ----------------------------------------------------------------------
@@ -210,7 +210,7 @@ class RelayOnMeterMachine(BenchMachine):
     def read_event(self, code, detail):
         if code == events.LINK_SILENT:
             # When the gateway was heard before a boot is known as of the last snapshot.
-            assert self.is_silent() or self.heard_s < self.boot_s <= self.now_s - START_S
+            assert self.is_silent() or self.heard_s <= self.boot_s <= self.now_s - START_S
             self.silent = True
         elif code == events.LINK_HEARD:
             self.silent = False
