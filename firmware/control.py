@@ -446,6 +446,10 @@ class Control:
             self._doubt_up_s = up_s + _DOUBT_S
             self._doubt_again_up_s = up_s + civil.DAY_S
 
+    def heard_at(self, utc_s):
+        """The gateway was heard before this boot, in these UTC s, as a checkpoint knows."""
+        self._heard_utc_s = max(self._heard_utc_s, utc_s)
+
     def heard_utc_s(self):
         """When the gateway was heard last, UTC s; before it ever was, when the time was first
         known; 0 before that."""

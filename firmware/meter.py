@@ -38,8 +38,8 @@ from firmware.storage.floors import Floors
 from firmware.warning import Warnings
 
 # import_wh, its half mJ, grace_left_s, utc_s, export_wh, its half mJ, the running interval's
-# supply_s and over_load_s, undated_s (0.1.0 had the first four)
-CHECKPOINT_FORMAT = "<QIiIQIIII"
+# supply_s and over_load_s, undated_s, heard_utc_s (0.1.0 had the first four)
+CHECKPOINT_FORMAT = "<QIiIQIIIII"
 
 _CHECKPOINT_WH = const(10)
 _CHECKPOINT_MAX_MS = const(900000)
@@ -239,6 +239,7 @@ class Meter:
             self.energy.exported.restore(export_wh, export_half_mj)
         self.control.rule.grace_left_s = grace_left_s
         self.control.rule.undated_s = checkpoint[8]
+        self.control.heard_at(checkpoint[9])
         self.last_utc_s = max(self.last_utc_s, utc_s)
         self.profiles.block.restore(*checkpoint[6:8])
 
@@ -416,6 +417,7 @@ class Meter:
                 self.profiles.block.supply_s,
                 self.profiles.block.over_load_s,
                 self.control.rule.undated_s,
+                self.control.heard_utc_s(),
             )
         )
         self._checkpointed()

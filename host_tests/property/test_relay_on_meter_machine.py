@@ -37,6 +37,7 @@ MINUTE_S = 60
 LIMIT_W = 1000
 TRIP_MA = 12000  # 2,880 W
 LOOKS_S = 3  # a contact that does not follow is operated that long after a boot
+CHECKPOINT_S = 16 * MINUTE_S
 NO_DOCUMENT = {"windows": [[63, 600, 780]], "happy": [], "holidays": [], "second_saturdays": 0}
 DOCUMENT = {
     "v": 1,
@@ -209,8 +210,9 @@ class RelayOnMeterMachine(BenchMachine):
 
     def read_event(self, code, detail):
         if code == events.LINK_SILENT:
-            # When the gateway was heard before a boot is known as of the last snapshot.
-            assert self.is_silent() or self.heard_s <= self.boot_s <= self.now_s - START_S
+            # When the gateway was heard before a boot is known as of the last checkpoint.
+            silent_s = self.now_s - self.heard_s
+            assert silent_s >= self.config.link_silence_h * HOUR_S - CHECKPOINT_S
             self.silent = True
         elif code == events.LINK_HEARD:
             self.silent = False

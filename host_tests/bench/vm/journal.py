@@ -65,7 +65,9 @@ def checkpoint(number):
     if journal.snapshot_due:
         journal.snapshot(STATE)
     else:
-        journal.checkpoint((number, 1234567, 86400, parts.UTC_S, number, 1234567, 900, 0, 0))
+        journal.checkpoint(
+            (number, 1234567, 86400, parts.UTC_S, number, 1234567, 900, 0, 0, number)
+        )
 
 
 def rewrite(number):
