@@ -213,6 +213,7 @@ class MeterMachine(BenchMachine):
 
     @rule(off_s=st.integers(0, 4 * 86400), time_known=st.booleans())
     def cut_the_power(self, off_s, time_known):
+        self.bench.look()  # nothing is left undone
         contact, operations = self.bench.contact.closed, self.bench.contact.operations
         self.bench.restart(off_s, time_known)
         self.time_known = time_known
@@ -250,6 +251,7 @@ class MeterMachine(BenchMachine):
     def money_keeps_the_supply_unless_the_utility_has_disconnected(self):
         assert not (self.off and self.bench.contact.closed)
         if (self.postpaid or self.balance_mp() > -self.limit_mp) and not self.off:
+            self.bench.look(1)  # an opening is told before the contact closes again
             assert self.bench.contact.closed
 
     @invariant()

@@ -13,7 +13,6 @@ from hypothesis.stateful import initialize, invariant, precondition
 
 from firmware.core import events
 from firmware.relay import arbitration as a
-from firmware.storage import errors
 from host_tests.fakes.bench import HOUR_S
 from host_tests.fakes.documents import tariff_document
 from host_tests.fakes.failing import FailingWrites, PowerCut
@@ -74,7 +73,7 @@ class RelayOnMeterMachine(BenchMachine):
     )
     def begin(self, hour, opening, limit_mode, tamper_cut, commissioning, changes):
         self.writes = FailingWrites()
-        self.fsync, errors._fsync = errors._fsync, self.writes.fsync
+        self.sync = self.writes.fsync
         rules = {"window_start_min": 600, "window_end_min": 780, **changes}
         self.make_bench(
             BEGIN_UTC_S + hour * HOUR_S,
@@ -111,10 +110,6 @@ class RelayOnMeterMachine(BenchMachine):
         self.last_seq = 0
         self.judge = Judge(self)
         self.read()
-
-    def teardown(self):
-        errors._fsync = getattr(self, "fsync", errors._fsync)
-        super().teardown()
 
     # --- the house, as the judge sees it --------------------------------------------------------
 
