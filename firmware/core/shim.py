@@ -1,5 +1,7 @@
 """What differs between MicroPython and CPython, in one place."""
 
+import sys
+
 try:
     from micropython import const
 except ImportError:
@@ -7,3 +9,11 @@ except ImportError:
     def const(value):
         """A compile-time constant on the device, the value itself on the host."""
         return value
+
+
+def encoded(text):
+    """The bytes of a text in UTF-8. MicroPython has them in it: a copy of a long one may find no
+    room in the heap."""
+    if sys.implementation.name == "micropython":
+        return memoryview(text)  # type: ignore[arg-type]
+    return text.encode()

@@ -74,13 +74,15 @@ def digest_of(head, body):
     return digest.digest()[:LINK_BYTES]
 
 
-def write_record(file, head, payload):
-    """Writes a record and waits until it is on flash; returns its size."""
+def write_record(file, head, payload, rest=b""):
+    """Writes a record and waits until it is on flash; returns its size. rest: of the payload, apart
+    so that nobody has to put a long one together."""
     file.write(head)
     file.write(payload)
-    file.write(struct.pack("<I", crc32(payload, crc32(head))))
+    file.write(rest)
+    file.write(struct.pack("<I", crc32(rest, crc32(payload, crc32(head)))))
     sync(file)
-    return RECORD_MIN_BYTES + len(payload)
+    return RECORD_MIN_BYTES + len(payload) + len(rest)
 
 
 def _read_record(file):

@@ -27,7 +27,7 @@ import struct
 from binascii import crc32, hexlify, unhexlify
 
 from firmware.core.records import LEDGER, ORDERED, code_of
-from firmware.core.shim import const
+from firmware.core.shim import const, encoded
 from firmware.storage import packing
 from firmware.storage.errors import JournalFull, fault, is_full
 from firmware.storage.files import (
@@ -486,24 +486,24 @@ class Journal:
         Raises RecordError, JournalFull or StorageError; then the old snapshot still counts.
         """
         chain = struct.pack("<I16s", self.ledger_count, self._link)
-        body = chain + json.dumps(state, separators=(",", ":")).encode()
-        if len(body) > PAYLOAD_MAX:
+        text = encoded(json.dumps(state, separators=(",", ":")))
+        if len(chain) + len(text) > PAYLOAD_MAX:
             raise RecordError("snapshot", "is too long")
         try:
-            self._snapshot(body)
+            self._snapshot(chain, text)
         except JournalFull:
             if not self._drop_oldest(False):
                 raise
-            self._snapshot(body)
+            self._snapshot(chain, text)
 
-    def _snapshot(self, body):
+    def _snapshot(self, chain, text):
         live = 1 - self._live
         path = self._path(CHECKPOINT_FILES[live])
         file = None
         try:
             file = open(path, "wb")
             write_file_head(file, CHECKPOINT_FAMILY, self._store, self._generation + 1)
-            size = self._write_state(file, SNAPSHOT, body)
+            size = self._write_state(file, SNAPSHOT, chain, text)
         except (OSError, MemoryError) as error:
             _discard(file)  # else the heap closes it some time, over what is written there next
             try:
@@ -518,12 +518,12 @@ class Journal:
         self._generation += 1
         self.snapshot_seq = self.last_seq
 
-    def _write_state(self, file, code, body):
+    def _write_state(self, file, code, body, rest=b""):
         head = struct.pack(
-            HEAD, MAGIC, VERSION, code, CHAINED, len(body),
+            HEAD, MAGIC, VERSION, code, CHAINED, len(body) + len(rest),
             self.last_seq, self.boot, self.acked_seq, self.lost_records,
         )  # fmt: skip
-        return write_record(file, head, body)
+        return write_record(file, head, body, rest)
 
     def acknowledge(self, seq):
         """The gateway has committed all records up to `seq`. On flash with the next checkpoint."""

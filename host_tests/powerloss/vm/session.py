@@ -245,11 +245,16 @@ class Truth:
     def credit_word(self):
         """How far the records have come with a want of credit."""
         word = "in_credit"
+        cuts = 1  # cut_mode
         for record in self.records:
             kind = record["type"]
             if kind == "event":
                 ends = record["code"] == 1032 and word != "cut"
                 word = "in_credit" if ends else _WORDS.get(record["code"], word)
+            elif kind == "settings":
+                before, cuts = cuts, record["document"].get("cut_mode", cuts)
+                if cuts and not before and word != "cut":
+                    word = "in_credit"  # who was only warned gets a grace
             elif kind in ("account", "mode"):
                 if word != "cut" and record.get("mode") != "prepayment":
                     word = "in_credit"
