@@ -244,6 +244,8 @@ async def _finish_operations(meter, operating):
 
 async def _serve_console(meter, sensor, uplink, poller):
     """Serves a person who types at the serial port; the code for that is there only meanwhile."""
+    seldom.drop("firmware.console.lines")
+    gc.collect()
     from firmware.console.terminal import Terminal
 
     try:

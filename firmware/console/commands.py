@@ -55,12 +55,14 @@ async def _status(console, words):
 
 
 async def _explain(console, words):
+    console.free()
     from firmware.console import explaining
 
     await explaining.explain(console, words)
 
 
 async def _bill(console, words):
+    console.free()
     from firmware.console import explaining
 
     await explaining.bill(console, words)

@@ -11,6 +11,7 @@ import asyncio
 import gc
 
 from firmware.console import commands
+from firmware.core import seldom
 from firmware.core.shim import const
 
 LINE_MAX = const(80)
@@ -77,6 +78,7 @@ class Terminal:
 
     def free(self):
         """Frees the heap: what a long command drops bit by bit would leave it in small pieces."""
+        seldom.drop("firmware.console.lines")
         gc.collect()
 
     def unlocked(self):

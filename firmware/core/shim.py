@@ -17,3 +17,10 @@ def encoded(text):
     if sys.implementation.name == "micropython":
         return memoryview(text)  # type: ignore[arg-type]
     return text.encode()
+
+
+def part(raw, start, end):
+    """Bytes `start` to `end` of `raw`, on MicroPython without a copy, which it reads as well."""
+    if sys.implementation.name == "micropython":
+        return memoryview(raw)[start:end]
+    return raw[start:end]

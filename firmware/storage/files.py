@@ -9,7 +9,7 @@ import os
 import struct
 from binascii import crc32, hexlify
 
-from firmware.core.shim import const
+from firmware.core.shim import const, part
 from firmware.storage import packing
 from firmware.storage.errors import StorageError, sync
 
@@ -167,5 +167,5 @@ def wire_of(record):
     body = record[2]
     if head[3] & CHAINED:
         wire["prev"] = str(hexlify(body[:LINK_BYTES]), "ascii")
-        body = body[LINK_BYTES:]
+        body = part(body, LINK_BYTES, len(body))
     return wire if packing.unpack(head[2], body, wire) else None

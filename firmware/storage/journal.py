@@ -27,7 +27,7 @@ import struct
 from binascii import crc32, hexlify, unhexlify
 
 from firmware.core.records import LEDGER, ORDERED, code_of
-from firmware.core.shim import const, encoded
+from firmware.core.shim import const, encoded, part
 from firmware.storage import packing
 from firmware.storage.errors import JournalFull, fault, is_full
 from firmware.storage.files import (
@@ -211,7 +211,8 @@ class Journal:
                 if end != RECORD_MIN_BYTES + sound + len(body) or head[2] != SNAPSHOT:
                     break
                 try:
-                    snapshot = json.loads(body[CHAIN_BYTES:] if chained else body)
+                    start = CHAIN_BYTES if chained else 0
+                    snapshot = json.loads(part(body, start, len(body)))
                 except ValueError:
                     break
                 self.snapshot_seq = head[5]

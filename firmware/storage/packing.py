@@ -9,6 +9,7 @@ import json
 import struct
 
 from firmware.core.records import ORDERED, RANGES, RECORDS, TEXT_MAX, code_of, members
+from firmware.core.shim import part
 
 _CODES = {"u8": "<B", "u16": "<H", "u32": "<I", "i32": "<i", "i64": "<q"}
 
@@ -96,7 +97,7 @@ def _unpack_member(payload, offset, field, form, record):
         return offset + size
     start = offset + (1 if form == "text" else 2)
     end = start + payload[offset] + (0 if form == "text" else payload[offset + 1] << 8)
-    part = payload[start:end]
+    raw = part(payload, start, end)
     # A long document is not there as text as well.
-    record[field] = str(part, "utf-8") if form == "text" else json.loads(part)
+    record[field] = str(raw, "utf-8") if form == "text" else json.loads(raw)
     return end

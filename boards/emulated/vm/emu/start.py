@@ -11,6 +11,10 @@ _MODULES = ("time", "select", "machine", "network", "esp32", "socket", "emu.wiri
 
 _NAMES = 2560
 
+# What the models take of the heap once the firmware uses them, in words: pins and bus 304, NVS 136,
+# asyncio's tasks 136 more than those of the chip, Wi-Fi 40. The chip has that outside its heap.
+_MODELS_WORDS = 600
+
 _ballast = []  # what the interpreter has more of than the chip
 
 
@@ -54,7 +58,7 @@ def _load(main_globals):
 
     main_globals["go"] = go
     names_bytes = _grow_names()
-    _trim(settings["heap_kb"] * 1024 - names_bytes)
+    _trim(settings["heap_kb"] * 1024 - names_bytes + _MODELS_WORDS * _word_bytes())
 
 
 def _grow_names():
@@ -63,7 +67,7 @@ def _grow_names():
     It doubles when it is full. The emulator's some 800 names would bring that step, of 18 kB,
     among the firmware's, who come on a chip with the one before: that is counted as theirs.
     """
-    word_bytes = 8 if sys.maxsize > 0x7FFFFFFF else 4
+    word_bytes = _word_bytes()
     number = grown_bytes = 0
     while grown_bytes < _NAMES * (word_bytes + 2):
         before = gc.mem_alloc()
@@ -73,6 +77,10 @@ def _grow_names():
         grown_bytes = gc.mem_alloc() - before
         gc.collect()  # the names stay where they are: what lies between them must not be much
     return _NAMES // 2 * (word_bytes + 3)  # address, hash, length
+
+
+def _word_bytes():
+    return 8 if sys.maxsize > 0x7FFFFFFF else 4
 
 
 def _trim(free_bytes):
