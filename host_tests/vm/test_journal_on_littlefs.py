@@ -56,7 +56,7 @@ def test_35_days_of_blocks_fit_the_heap_of_an_esp32(tmp_path):
     assert result["replayed"] == 0
     assert result["unknown"] is None
     # Loaded from files; in place from ROM, as on a meter, the texts of the record table stay there.
-    assert result["modules_bytes"] < 25_000
+    assert result["modules_bytes"] < 26_000
     assert result["journal_bytes"] < 4_000
     # Wear is set by the number of flushes: one block is erased for about each.
     assert result["record_erases_x100"] < 120
