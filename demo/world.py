@@ -197,7 +197,10 @@ class World:
             if run["pid"] != process.pid:
                 return False
             self.url = run["http"]
-            health = self.get("/api/health")
+            try:
+                health = self.get("/api/health")
+            except httpx.TransportError:  # it listens, and is not ready to answer
+                return False
             return bool(health["broker"]["connected"]) or not self.awaits_broker
 
         self._await("gateway", process, serves)
