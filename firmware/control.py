@@ -268,8 +268,8 @@ class Control:
         """Sets or lifts the utility's order to disconnect, which also lifts a cut for tamper; no
         change if it is so already."""
         if not off:
-            if self.standing & (causes.ORDER | causes.TAMPER):
-                self._switch(self.standing & ~(causes.ORDER | causes.TAMPER), "order")
+            if self.standing & causes.BY_UTILITY:
+                self._switch(self.standing & ~causes.BY_UTILITY, "order")
         elif not self.standing & causes.ORDER:
             self._switch(self.standing | causes.ORDER, "order")
 
@@ -384,11 +384,15 @@ class Control:
             holds |= causes.STARTING  # the gateway gets its time to answer, which may be down
         return holds
 
+    def _holding(self):
+        """What keeps a cut for want of credit from beginning now, at the present debt."""
+        holds = self._credit_holds(self._meter.clock.utc_s())
+        return self.rule.holding(self._meter.debt_mp, holds)
+
     def _opening_holds(self):
         """What keeps a contact that a credit cut left closed from being opened now."""
-        holds = self._credit_holds(self._meter.clock.utc_s())
         # The time between two operations is the contactor's own affair.
-        return self.rule.holding(self._meter.debt_mp, holds) & ~causes.INTERVAL
+        return self._holding() & ~causes.INTERVAL
 
     def may_open(self):
         """False while credit alone has the contact open, and a hold keeps a cut from beginning:
@@ -497,7 +501,7 @@ class Control:
             return causes.hold_word(self._opening_holds())
         if rule.word not in (credit_rule.GRACE, credit_rule.DUE):
             return ""
-        holds = rule.holding(self._meter.debt_mp, self._credit_holds(self._meter.clock.utc_s()))
+        holds = self._holding()
         if rule.word == credit_rule.GRACE:
             holds &= ~_BY_TIME
         return causes.hold_word(holds)
@@ -510,8 +514,7 @@ class Control:
         earliest_s = self.rule.earliest_s(utc_s)
         if earliest_s is None:
             return None
-        holds = self.rule.holding(meter.debt_mp, self._credit_holds(utc_s))
-        if holds & _FOR_NOW:
+        if self._holding() & _FOR_NOW:
             return None
         earliest_s = meter.payment.earliest_utc_s(earliest_s)
         warned_utc_s = max(0, self._warned_utc_s) or utc_s
