@@ -244,8 +244,7 @@ async def _finish_operations(meter, operating):
 
 async def _serve_console(meter, sensor, uplink, poller):
     """Serves a person who types at the serial port; the code for that is there only meanwhile."""
-    seldom.drop("firmware.console.lines")
-    gc.collect()
+    meter.tidy()
     from firmware.console.terminal import Terminal
 
     try:
@@ -307,8 +306,7 @@ async def _sample(board, meter, sensor, uplink, watchdog):
         elif this_minute != minute:
             minute = this_minute
             meter.log(meter.status_line(uplink.connected, uplink.waiting()))
-            seldom.drop("firmware.console.lines")  # records are rare, and come several at a time
-            gc.collect()
+            meter.tidy()
             meter.account.settle()
         due = time.ticks_add(due, period_ms)
         wait_ms = time.ticks_diff(due, time.ticks_ms())

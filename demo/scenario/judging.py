@@ -6,8 +6,10 @@ judge itself. Tests: host_tests/unit/test_scenario_judging.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 from demo.households import IST_S
@@ -222,6 +224,11 @@ def openings(told: Told) -> list[dict[str, Any]]:
     return found
 
 
+def before(told: Told, record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The records before one, in order."""
+    return takewhile(lambda each: each["seq"] < record["seq"], told.records)
+
+
 def of_event(told: Told, code: int, from_ms: int, until_ms: int) -> list[dict[str, Any]]:
     """The events of a code from a moment to another, both included."""
     return [
@@ -353,7 +360,7 @@ def is_outside(scenario: Scenario, told: Told, record: dict[str, Any], within_s:
 def is_held(told: Told, record: dict[str, Any]) -> bool:
     """Whether the supply was cut by a record right behind a start, at an unknown time, or postpaid,
     in payment mode credit."""
-    modes = [r["mode"] for r in told.records if r["type"] == "mode" and r["seq"] < record["seq"]]
+    modes = [each["mode"] for each in before(told, record) if each["type"] == "mode"]
     if record["up_s"] < STARTING_S or modes[-1:] == ["credit"]:
         return True
     return not record["time_valid"] and not is_undated_cut(told, record)
@@ -363,9 +370,7 @@ def is_undated_cut(told: Told, record: dict[str, Any]) -> bool:
     """Whether the loudest warning was before a record, with no credit between the two: behind it a
     cut needs neither time nor window."""
     warned = False
-    for each in told.records:
-        if each["seq"] >= record["seq"]:
-            break
+    for each in before(told, record):
         if each["type"] == "event" and each["code"] == events.UNDATED_CUT:
             warned = True
         elif (each["type"] == "event" and each["code"] == events.IN_CREDIT) or (
@@ -408,9 +413,7 @@ def _none(text: str, of: list[Any], bad: list[dict[str, Any]]) -> Verdict:
 def in_grace(told: Told, cut: dict[str, Any]) -> bool:
     """Whether a grace had begun and was not over when the contact was opened."""
     state = None
-    for record in told.records:
-        if record["seq"] >= cut["seq"]:
-            break
+    for record in before(told, cut):
         if record["type"] == "event" and record["code"] in GRACE_CODES:
             state = record["code"]
         elif record.get("reason") == "partial":
@@ -429,9 +432,7 @@ GRACE_CODES = (
 def warned_before_s(told: Told, cut: dict[str, Any]) -> int | None:
     """Seconds from the first warning since there was credit to a cut; None: there was none."""
     first = None
-    for record in told.records:
-        if record["seq"] >= cut["seq"]:
-            break
+    for record in before(told, cut):
         if record["type"] == "event" and record["code"] == events.IN_CREDIT:
             first = None
         elif record["type"] == "event" and record["code"] in WARNINGS and first is None:

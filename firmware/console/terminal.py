@@ -8,10 +8,8 @@ host_tests/unit/test_console.py, host_tests/system/test_console.py.
 """
 
 import asyncio
-import gc
 
 from firmware.console import commands
-from firmware.core import seldom
 from firmware.core.shim import const
 
 LINE_MAX = const(80)
@@ -78,8 +76,7 @@ class Terminal:
 
     def free(self):
         """Frees the heap: what a long command drops bit by bit would leave it in small pieces."""
-        seldom.drop("firmware.console.lines")
-        gc.collect()
+        self.meter.tidy()
 
     def unlocked(self):
         """True for UNLOCKED_S after a right code."""
