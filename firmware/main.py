@@ -244,7 +244,8 @@ async def _finish_operations(meter, operating):
 
 async def _serve_console(meter, sensor, uplink, poller):
     """Serves a person who types at the serial port; the code for that is there only meanwhile."""
-    meter.tidy()
+    meter.drop_words()
+    gc.collect()
     from firmware.console.terminal import Terminal
 
     try:
@@ -306,7 +307,8 @@ async def _sample(board, meter, sensor, uplink, watchdog):
         elif this_minute != minute:
             minute = this_minute
             meter.log(meter.status_line(uplink.connected, uplink.waiting()))
-            meter.tidy()
+            meter.drop_words()
+            gc.collect()
             meter.account.settle()
         due = time.ticks_add(due, period_ms)
         wait_ms = time.ticks_diff(due, time.ticks_ms())

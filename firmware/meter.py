@@ -10,8 +10,6 @@ No hardware, no clock of its own, no files: they are handed in. Tests:
 host_tests/unit/test_meter.py, host_tests/property/test_meter_machine.py.
 """
 
-import gc
-
 from firmware import VERSION, outlook
 from firmware.billing import Billing
 from firmware.console import text
@@ -295,10 +293,9 @@ class Meter:
             line = "record"
         self.log(line)
 
-    def tidy(self):
-        """Collects garbage, and the words for records: these are rare, and come several at once."""
+    def drop_words(self):
+        """Drops the words for records: these are rare, and come several at once."""
         seldom.drop("firmware.console.lines")
-        gc.collect()
 
     def log(self, line):
         """Writes one line to the serial log, with the time in front."""

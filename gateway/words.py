@@ -306,7 +306,7 @@ def _event(code: int, detail: int) -> str:
         1037: f"new {changed} in use, the old dropped",
         1038: f"new {changed} given up, the old stay",
         1060: WOULD_CUT,
-        1061: "time unknown for too long: the supply will be cut after an hour of supply",
+        1061: f"time unknown for too long: the supply will be cut after {span(detail)} of supply",
         1062: f"{limit or 'a limit'} too often: locked out for a while",
         1063: "the contact did not close",
         1064: f"the contact follows again (event {detail} is over)",

@@ -2,7 +2,8 @@
 
 from firmware.console.text import fixed, rupees
 from firmware.core import civil, events
-from firmware.core.records import PROFILES
+from firmware.core.records import PROFILES, REASONS
+from firmware.relay import arbitration
 
 # Code and words of each event, one a line. It is text because that stays in ROM: a dict of texts
 # would take 1 kB of heap.
@@ -58,7 +59,7 @@ _WORDS = """
 1051 no current past the contact any more
 1052 cover closed
 1060 warn only: the supply would be cut now
-1061 time unknown for too long, cut in an hour
+1061 time unknown for too long, cut when that is over
 1062 tripped too often, locked out
 1063 contact did not close
 1064 contact follows again
@@ -124,8 +125,8 @@ def detail(record, utc_offset_s):
         return "that costs " + rupees(value)
     if code == events.EMERGENCY_OFFERED:
         return "%s, by button or `emergency`" % rupees(value)
-    if code == events.CREDIT_EXHAUSTED:
-        return "%d h %d min of grace" % (value // 3600, value // 60 % 60)
+    if code in (events.CREDIT_EXHAUSTED, events.OFFLINE_GRACE, events.UNDATED_CUT):
+        return "%d h %d min" % (value // 3600, value // 60 % 60)
     if code == events.GRACE_OVER:
         return "not before " + civil.text(value, utc_offset_s) if value else "when is not known"
     if code == events.NO_CUT_BEFORE or (code == events.PREPAID and value):
@@ -143,6 +144,16 @@ def detail(record, utc_offset_s):
     if code == events.STORAGE_REFUSES:
         return "errno %d" % value
     if code == events.STORAGE_WRITES:
+        return "after %d s" % value
+    if code in (events.DISCONNECTED, events.CONNECTED):
+        return REASONS[value] if 0 < value < len(REASONS) else ""  # 0 also of older firmware
+    if code == events.LIMITER_LOCKED:
+        return " ".join(arbitration.words(value))
+    if code == events.CONTACT_WORKS:
+        return "event %d is over" % value
+    if code == events.LINK_SILENT:
+        return "heard last " + civil.text(value, utc_offset_s) if value else "never heard"
+    if code == events.LINK_HEARD:
         return "after %d s" % value
     if code == events.LEDGER_LOST:
         return "%d records" % value if value > 0 else "their number is not known"

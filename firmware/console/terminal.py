@@ -8,6 +8,7 @@ host_tests/unit/test_console.py, host_tests/system/test_console.py.
 """
 
 import asyncio
+import gc
 
 from firmware.console import commands
 from firmware.core.shim import const
@@ -76,7 +77,8 @@ class Terminal:
 
     def free(self):
         """Frees the heap: what a long command drops bit by bit would leave it in small pieces."""
-        self.meter.tidy()
+        self.meter.drop_words()
+        gc.collect()
 
     def unlocked(self):
         """True for UNLOCKED_S after a right code."""

@@ -18,7 +18,7 @@ ARROWS = {
     "relay": {"core", "relay"},
     "storage": {"core", "storage"},
     "link": {"core", "link", "storage"},
-    "console": {"core", "console", "credit", "metering", "outlook"},
+    "console": {"core", "console", "credit", "metering", "relay", "outlook"},
     "kinds.py": {"core", "credit", "link", "relay"},
     "credentials.py": {"core", "link"},
     "orders.py": {"core", "credit", "link", "kinds"},
