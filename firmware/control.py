@@ -121,7 +121,10 @@ class Control:
     def apply(self, record):
         """Takes a journal record: live after it is written, and at recovery."""
         kind = record["type"]
-        if self._warned_utc_s == _UNDATED and record["time_valid"]:
+        if record["time_valid"] and (
+            self._warned_utc_s == _UNDATED
+            or self._warned_utc_s > record["utc_s"] + civil.DAY_S  # the clock was far ahead
+        ):
             self._warned_utc_s = record["utc_s"]
         if kind == "boot":
             self._record_up_s = 0
@@ -148,7 +151,7 @@ class Control:
             if record["document"].get("cut_mode") and not self._meter.config.cut_mode:
                 self.rule.begin_anew()  # who was only warned gets a grace before the first cut
         elif kind == "calendar":
-            self.calendar.take(record["document"])
+            self.calendar.take(record["document"], 1)
         elif kind == "boot":
             self._without_power(record, record["off_s"])
         elif kind == "account" or (kind == "mode" and record["mode"] == "credit"):
@@ -203,9 +206,12 @@ class Control:
 
     # --- start and end -------------------------------------------------------------------------
 
-    def start(self, cause):
+    def start(self, cause, by_utility):
         """The contact shall be where the state says, closed if that is in doubt; does not write.
-        cause: as Meter.start."""
+        cause: as Meter.start; by_utility: the utility's causes as NVS has them, if the ledger is
+        not whole, else None: `keep_order` writes their record."""
+        if by_utility is not None:
+            self.standing = self.standing & ~causes.BY_UTILITY | by_utility
         self._heard_utc_s = self._heard_utc_s or self._meter.clock.utc_s() or 0
         wanted = self.standing & ~causes.TEST
         reason = "start"
@@ -214,10 +220,16 @@ class Control:
             reason = LEDGER_LOST
             self._closed_early = True
         self.contactor.want(causes.decide(wanted)[1], reason)
+        if self._meter.service:
+            self.contactor.doubt()  # it may be an old copy that says where the contact is
         self.contactor.start(cause)
         if self.contactor.held_up_ms:
             delay_ms = self.contactor.held_up_ms - self._meter.clock.up_ms()
             self._meter.log("behind the power failure closes in %d s" % (delay_ms // 1000))
+
+    def keep_order(self):
+        """Writes what a lost ledger did not show: only an order begins or lifts an order."""
+        self._switch(self.standing & ~causes.CREDIT, "order")
 
     def test(self):
         """Opens the contact for 5 s; as `begin`."""
@@ -265,10 +277,10 @@ class Control:
             raise
 
     def order(self, off):
-        """Sets or lifts the utility's order to disconnect, which also lifts a cut for tamper; no
-        change if it is so already."""
+        """Sets or lifts the utility's order to disconnect, which also lifts a cut for tamper, or
+        one that is still to come; no change if it is so already."""
         if not off:
-            if self.standing & causes.BY_UTILITY:
+            if self.standing & causes.BY_UTILITY or self._tampered:
                 self._switch(self.standing & ~causes.BY_UTILITY, "order")
         elif not self.standing & causes.ORDER:
             self._switch(self.standing | causes.ORDER, "order")
@@ -306,7 +318,13 @@ class Control:
             self._heard_utc_s = self._heard_utc_s or utc_s
         elif self._grace_runs() and not self._undated_told:
             self._undated_told = self._meter.note(events.TIME_UNKNOWN, 0)
-        self.rule.run(utc_s, dt_ms, not self.standing and self.contactor.seen)
+        self.rule.run(utc_s, dt_ms, not self.standing and self._is_supplied())
+
+    def _is_supplied(self):
+        """The contact is closed, or so much flows that it must be, whatever its feedback says."""
+        meter = self._meter
+        flows = not meter.sensor_fails() and meter.energy.current_ua > meter.config.creep_ua()
+        return self.contactor.seen or flows
 
     def _grace_runs(self):
         return self.rule.word in (credit_rule.GRACE, credit_rule.DUE) and not self.standing
@@ -349,7 +367,8 @@ class Control:
             self._step_credit(utc_s)
             meter.payment.step(utc_s)
         self._listen(utc_s)
-        if self._tampered and causes.may_begin(causes.TAMPER, self._holds(utc_s)):
+        due = self._tampered and meter.config.tamper_cut
+        if due and causes.may_begin(causes.TAMPER, self._holds(utc_s)):
             self._switch(self.standing | causes.TAMPER, "tamper")
 
     def stored(self):
@@ -468,7 +487,7 @@ class Control:
         if self._heard_up_s is not None:
             return up_s - self._heard_up_s
         if utc_s is None or not self._heard_utc_s:
-            return up_s
+            return max(up_s, self.rule.undated_s)  # no gateway has told the time
         return max(up_s, utc_s - self._heard_utc_s)
 
     def _listen(self, utc_s):

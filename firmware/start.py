@@ -29,13 +29,18 @@ def start(meter, cause, rtc_utc_s, fault, written, told):
     if missing:
         meter.service = LEDGER_LOST
     # Before anything is written: a flash that refuses must not keep the supply off.
-    meter.control.start(cause)
+    standing = meter.control.standing
+    # What the utility ordered is known all the same, but for an NVS that was erased.
+    by_utility = meter.floors.get(floors.BY_UTILITY, None) if missing else None
+    meter.control.start(cause, by_utility)
     off_s = _off_s(meter)
     journal.begin_boot()
     queue = meter.queue
     if missing and not told_lost:
         # Before any other record or snapshot, which could hide that it is so.
         queue.append((meter.event, (events.LEDGER_LOST, missing)))
+    if meter.control.standing != standing:
+        queue.append((meter.control.keep_order, ()))
     queue.append((meter.append, ("boot", {"cause": cause, "firmware": VERSION, "off_s": off_s})))
     queue.append((meter.billing.started, ()))
     failed = recovered and cause in ("power", "brownout")

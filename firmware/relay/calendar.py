@@ -64,24 +64,38 @@ class Calendar:
         self._config = config
         self.take(None)
 
-    def take(self, document):
-        """Takes a checked document; None or an empty one: back to the settings."""
+    def take(self, document, ordered=0):
+        """Takes a checked document; None or an empty one: back to the settings. ordered: 1 if an
+        order gave it, which goes before the configuration's."""
+        self._ordered = ordered
         if not document:
-            self.restore(["", [], [], [], 0])
+            self._set(["", [], [], [], 0])
             return
         from firmware.relay import calendar_document
 
         try:
-            self.restore(calendar_document.flat(document))
+            self._set(calendar_document.flat(document))
         finally:
             seldom.drop("firmware.relay.calendar_document")
 
     def state(self):
         """The state as a list for a snapshot; `restore` takes it back."""
-        return [self.id, self._windows, self._happy, self._holidays, self._second_saturdays]
+        return [
+            self.id,
+            self._windows,
+            self._happy,
+            self._holidays,
+            self._second_saturdays,
+            self._ordered,
+        ]
 
     def restore(self, state):
-        """Takes what `state` gave."""
+        """Takes what `state` gave, if an order was behind it: the configuration's is as it is."""
+        if state[5:] != [0]:  # older ones do not tell
+            self._ordered = 1
+            self._set(state)
+
+    def _set(self, state):
         # Small integers in flat lists: as a dict with its texts the longest takes 2.3 kB of heap.
         self.id, self._windows, self._happy, self._holidays = state[:4]  # "": by the settings
         self._second_saturdays = state[4]

@@ -8,7 +8,9 @@ the contact only moves later than it could
   - after a power failure, when a street would close as one: by up to `reclose_spread_s`,
   - when it did not follow: again after 5 s, 30 s, then each minute.
 
-What the contact did is seen at its auxiliary contact. A board without one believes its commands.
+What the contact did is seen at its auxiliary contact. A board without one believes its commands,
+but not over a restart that may have come between a command and its event: a contact that is not
+known is operated once more where it shall be closed, which does no harm.
 On both the current is the witness of an opening: one that still flows 3 s later says that it did
 not open. Without an auxiliary contact and without a reading nobody knows, until there is one.
 Tests: host_tests/unit/test_contactor.py, host_tests/property/test_coils.py.
@@ -91,11 +93,19 @@ class Contactor:
             self._tries = 0
             self.held_up_ms = 0
             self._restores = False
-            self._asked = not (contact or self._opened)
+            if self._driver.contact() is None:
+                self.doubt()
+                self._asked = bool(contact) or not self._opened
+            else:
+                self._asked = not (contact or self._opened)
             # What is still to be told of an operation is told first, by `finish` or `step`.
             idle = self._looks and self._commanded is None
             if idle and (self._asked or self._look(None) != contact):
                 self._move_if_due()
+
+    def doubt(self):
+        """What was told of the contact is not believed any more."""
+        self._told = None
 
     def start(self, cause):
         """Begins a boot after a reset for this cause (records.CAUSES); does not write.
@@ -143,7 +153,10 @@ class Contactor:
         self._looks = True
 
     def interval_s(self):
-        """Seconds until it may open, 0: now. A start counts as an operation."""
+        """Seconds until it may open, 0: now. A start counts as an operation, and none does behind
+        which the contact did not follow."""
+        if self._tries > 1:
+            return 0
         left_ms = self._moved_up_ms - self._clock.up_ms() + self._config.operation_min_s * 1000
         return max(0, (left_ms + 999) // 1000)
 
@@ -159,7 +172,7 @@ class Contactor:
         elif contact is not None:
             self.seen = contact
         if contact is None:
-            if self._wanted and self._since_ms() >= _WITNESS_MS:
+            if self._wanted and (self._since_ms() >= _WITNESS_MS or not self.interval_s()):
                 self._commanded = None  # of an opening that nobody has seen
                 self._move_if_due()
             return

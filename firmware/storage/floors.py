@@ -20,7 +20,7 @@ WH = "wh"
 EXPORT_WH = "export_wh"
 SEQ = "seq"
 # No floor, but kept with them: the utility's causes of an open contact, for a start that finds no
-# state.
+# state or a ledger that is not whole.
 BY_UTILITY = "by_utility"
 _I32_MAX = const(0x7FFFFFFF)
 
@@ -37,9 +37,9 @@ class Floors:
             except OSError:  # never written, or erased
                 pass
 
-    def get(self, key):
-        """A floor; 0 if there is none."""
-        return self._values.get(key, 0)
+    def get(self, key, none=0):
+        """A floor; `none` if there is none."""
+        return self._values.get(key, none)
 
     def store_id(self):
         """The journal's id as 8 hex digits; None if there is none."""

@@ -21,13 +21,17 @@ class PowerFailed(Exception):
 
 
 class Contact:
-    """A latching relay: two coils and an auxiliary contact. It outlives the meter."""
+    """A relay, `latching` with two coils or with a single one, and, if `aux`, an auxiliary contact.
+    It outlives the meter."""
 
-    def __init__(self):
+    def __init__(self, latching=True, aux=True):
+        self.latching = latching
+        self.aux = aux
         self.closed = 1
         self.welded = False  # never opens
         self.stuck = False  # never closes
         self.power_fails = False  # as soon as a coil is driven
+        self.feedback = None  # what the auxiliary contact says whatever is so; None: it works
         self.operations = 0
 
     def coil(self, closes):
@@ -35,17 +39,38 @@ class Contact:
 
         class Coil:
             def value(self, level):
-                if level:
+                if level or not contact.latching:
                     if contact.power_fails:
                         raise PowerFailed
-                    contact.operations += 1
-                    if not (contact.stuck if closes else contact.welded):
-                        contact.closed = 1 if closes else 0
+                    wanted = 1 if closes and level else 0
+                    # A single coil is set at each start, which moves nothing.
+                    contact.operations += contact.latching or wanted != contact.closed
+                    contact.follow(wanted)
 
         return Coil()
 
+    def follow(self, wanted):
+        """Moves it, unless it does not follow."""
+        if not (self.stuck if wanted else self.welded):
+            self.closed = wanted
+
+    def reset(self):
+        """The chip drives nothing."""
+        if not self.latching:
+            self.follow(0)
+
+    def driver(self):
+        """A RelayDriver of it."""
+        return RelayDriver(
+            "latching" if self.latching else "single",
+            self.coil(True),
+            self.coil(False) if self.latching else None,
+            self if self.aux else None,
+            lambda: None,
+        )
+
     def value(self):
-        return self.closed
+        return self.closed if self.feedback is None else self.feedback
 
 
 class Switch:
@@ -98,9 +123,11 @@ class NVS:
 class Bench:
     """`run()` moves time and feeds constant power; `restart()` is a power cut and a new boot."""
 
-    def __init__(self, folder, utc_s=MIDNIGHT_UTC_S, journal=None, **config):
-        """journal: sizes other than the Journal's own."""
+    def __init__(self, folder, utc_s=MIDNIGHT_UTC_S, journal=None, contact=None, **config):
+        """journal: sizes other than the Journal's own; contact: a latching one with an auxiliary
+        contact, unless it is given."""
         self._begin(folder, utc_s, config, journal)
+        self.contact = contact or self.contact
         self.boot(utc_s)
 
     def _begin(self, folder, utc_s, config, journal=None):
@@ -128,19 +155,18 @@ class Bench:
         bench.boot(utc_s)
         return bench
 
+    def configure(self, **changes):
+        """Changes members of config.json for the next start; None takes one out."""
+        values = {**json.loads(self._values), **changes}
+        self._values = json.dumps({name: each for name, each in values.items() if each is not None})
+
     def boot(self, rtc_utc_s, cause="power"):
         self.config = Config(json.loads(self._values))  # read at each start
         self.meter = Meter(
             self.config,
             Journal(str(self.folder), CHECKPOINT_FORMAT, **self._journal),
             WallClock(lambda: self.ticks_ms),
-            RelayDriver(
-                "latching",
-                self.contact.coil(True),
-                self.contact.coil(False),
-                self.contact,
-                lambda: None,
-            ),
+            self.contact.driver(),
             self.nvs,
             100000,
             self.lines.append,
@@ -156,6 +182,8 @@ class Bench:
         self.meter.journal.close()
         self.nvs.forget()
         self.utc_s += off_s
+        if cause != "soft":
+            self.contact.reset()
         self.boot(self.utc_s if time_known else None, cause)
 
     def run(self, seconds, power_w=0, step_s=1):

@@ -47,6 +47,10 @@ class Relay:
         self.both |= self.coils == [1, 1]
         self.driven_ms[at] = 0
 
+    def drives_ms(self):
+        """For how long each coil that is driven has been."""
+        return [ms for ms, level in zip(self.driven_ms, self.coils, strict=True) if level]
+
     def passes(self, ms):
         """Time passes: what the coils pull at moves."""
         for at in (0, 1):

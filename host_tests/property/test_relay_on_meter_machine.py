@@ -13,7 +13,7 @@ from hypothesis.stateful import initialize, invariant, precondition
 
 from firmware.core import events
 from firmware.relay import arbitration as a
-from host_tests.fakes.bench import HOUR_S
+from host_tests.fakes.bench import HOUR_S, Contact
 from host_tests.fakes.documents import tariff_document
 from host_tests.fakes.failing import FailingWrites, PowerCut
 from host_tests.fakes.relay import allowed
@@ -52,6 +52,8 @@ class RelayOnMeterMachine(BenchMachine):
     """Is what the Judge calls the house."""
 
     @initialize(
+        # A latching relay, an auxiliary contact.
+        board=st.sampled_from([(True, True), (True, True), (True, False), (False, False)]),
         hour=st.integers(0, 23),
         opening=st.integers(-320, 10),
         limit_mode=st.sampled_from([2, 0]),
@@ -71,12 +73,13 @@ class RelayOnMeterMachine(BenchMachine):
             }
         ),
     )
-    def begin(self, hour, opening, limit_mode, tamper_cut, commissioning, changes):
+    def begin(self, board, hour, opening, limit_mode, tamper_cut, commissioning, changes):
         self.writes = FailingWrites()
         self.sync = self.writes.fsync
         rules = {"window_start_min": 600, "window_end_min": 780, **changes}
         self.make_bench(
             BEGIN_UTC_S + hour * HOUR_S,
+            contact=Contact(*board),
             opening_balance_mp=opening * RUPEE_MP,
             sample_period_ms=MINUTE_S * 1000,
             rules=rules,
@@ -326,7 +329,9 @@ class RelayOnMeterMachine(BenchMachine):
             self.bench.restart(off_s, time_known)
         except PowerCut:
             self.bench.restart(0, time_known)
-        assert (self.contact, self.bench.contact.operations) == (contact, operations)
+        if self.bench.contact.latching:
+            assert (self.contact, self.bench.contact.operations) == (contact, operations)
+        self.operations = self.bench.contact.operations
         self.read()  # what was written before belongs to the circumstances before
         self.boot_s = self.now_s
         self.time_known = time_known
@@ -476,11 +481,11 @@ class RelayOnMeterMachine(BenchMachine):
 
     @stateful.rule(off_s=st.sampled_from([1, 600, 9 * HOUR_S, 3 * DAY_S]), time_known=st.booleans())
     def cut_the_power(self, off_s, time_known):
-        operations = self.operations
         self.restart(off_s, time_known)
-        undone = self.undone
+        undone, operations = self.undone, self.operations
         self.look()
-        assert undone or self.operations == operations
+        # Without an auxiliary contact it may be operated once more, where it is already.
+        assert undone or self.operations == operations or not self.bench.contact.aux
 
     @stateful.rule(writes=st.integers(1, 12), percent=st.sampled_from([0, 50, 99, 100]))
     def the_power_will_fail(self, writes, percent):

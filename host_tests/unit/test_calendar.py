@@ -122,13 +122,17 @@ def test_40_holidays_in_a_row_are_waited_for():
 
 
 def test_the_state_is_taken_back():
-    calendar = make(BIHAR)
+    calendar = make()
+    calendar.take(check(BIHAR), 1)
     restored = make()
     restored.restore(calendar.state())
     assert restored.id == "bihar-2026"
     for day in range(1, 32):
         moment = at(f"2026-01-{day:02d} 09:00:00")
         assert restored.next_open_utc_s(moment) == calendar.next_open_utc_s(moment)
+    of_configuration = make()
+    of_configuration.restore(make(BIHAR).state())
+    assert of_configuration.id == ""
     calendar.take(None)
     assert calendar.id == ""
     assert calendar.state() == make().state()

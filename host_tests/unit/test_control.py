@@ -2,7 +2,7 @@
 
 import pytest
 
-from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, PowerFailed
+from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, Contact, PowerFailed
 
 RUPEE_MP = 100000
 DAY_S = 24 * HOUR_S
@@ -372,6 +372,23 @@ def test_a_cover_that_is_opened_at_the_start_is_cut_for_behind_it_even_after_a_r
     assert not bench.contact.closed
 
 
+@pytest.mark.parametrize("by", ["order", "setting"])
+def test_a_cut_for_tamper_that_is_still_to_come_can_be_called_off(make, by):
+    bench = make(rules={"tamper_cut": 1})
+    bench.run(70)
+    bench.fail_samples(300)
+    bench.cover.level = 1
+    bench.fail_samples(120)
+    assert bench.records("event", 251) and bench.contact.closed
+    if by == "order":
+        assert switch(bench, 1, "connected")["result"] == "accepted"
+    else:
+        answer = bench.order("s-1", 1, "settings", document={"tamper_cut": 0})
+        assert answer["result"] == "accepted"
+    bench.run(300)
+    assert (standing(bench), bench.contact.closed) == (([], "connected", 1), 1)
+
+
 @pytest.mark.parametrize("by", ["order", "console"])
 def test_nothing_is_cut_before_the_meter_is_in_service(make, by):
     bench = make(commissioning=1, rules={"tamper_cut": 1})
@@ -486,3 +503,122 @@ def test_a_test_that_is_cut_short_by_a_power_failure_has_ended_at_the_next_start
     assert bench.contact.closed
     reasons = [r["reason"] for r in bench.records("control")]
     assert reasons == ["test", "ended", "test", "ended"]
+
+
+# --- boards of other kinds ------------------------------------------------------------------------
+
+KINDS = [(True, True), (True, False), (False, True), (False, False)]
+
+
+@pytest.mark.parametrize(("latching", "aux"), KINDS)
+@pytest.mark.parametrize("cause", ["power", "soft", "watchdog"])
+@pytest.mark.parametrize("passed_s", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("off_s", [1, 7 * HOUR_S])
+def test_a_recharge_closes_whenever_the_power_failed_behind_a_cut(
+    make, latching, aux, cause, passed_s, off_s
+):
+    bench = make(contact=Contact(latching, aux))
+    bench.run(34 * HOUR_S - 60, step_s=60)
+    while bench.contact.closed:
+        bench.run(1)
+    bench.run(passed_s)
+    bench.restart(off_s, cause=cause)
+    bench.run(20)
+    assert bench.order("r-1", 1, amount_mp=RUPEE_MP)["result"] == "accepted"
+    bench.run(1)
+    assert bench.contact.closed
+    bench.restart(60)
+    bench.run(2)
+    assert (standing(bench), bench.contact.closed) == (([], "connected", 1), 1)
+
+
+@pytest.mark.parametrize(("latching", "aux"), KINDS)
+@pytest.mark.parametrize("passed_s", [0, 1, 2, 3, 4])
+def test_a_test_that_a_power_failure_cut_short_leaves_the_contact_closed(
+    make, latching, aux, passed_s
+):
+    bench = make(contact=Contact(latching, aux))
+    bench.run(100)
+    assert bench.meter.control.test() == ""
+    assert not bench.contact.closed
+    bench.run(passed_s)
+    bench.restart(1)
+    bench.run(3)
+    assert (standing(bench), bench.contact.closed) == (([], "connected", 1), 1)
+
+
+@pytest.mark.parametrize("latching", [True, False])
+def test_without_feedback_a_recharge_does_not_wait_for_the_witness_of_the_cut(make, latching):
+    bench = make(contact=Contact(latching, aux=False), rules={"operation_min_s": 0})
+    bench.run(34 * HOUR_S - 60, step_s=60)
+    while bench.contact.closed:
+        bench.run(1)
+    bench.order("r-1", 1, amount_mp=RUPEE_MP)
+    bench.run(1)
+    assert bench.contact.closed
+
+
+# --- clocks, feedback and files that were wrong ---------------------------------------------------
+
+
+def test_a_warning_in_a_far_future_holds_no_cut_when_the_clock_is_right_again(make):
+    right_utc_s = MIDNIGHT_UTC_S + 30 * HOUR_S
+    bench = make(utc_s=MIDNIGHT_UTC_S + 3 * 365 * DAY_S)
+    bench.run(30 * HOUR_S, step_s=30)
+    assert bench.records("event", 1003)
+    assert bench.order("c-1", 1, "clock", utc_s=right_utc_s)["result"] == "accepted"
+    bench.utc_s = right_utc_s
+    assert bench.meter.set_time(right_utc_s * 1000)
+    bench.run(30)
+    bench.restart(1)  # by its records
+    bench.run(29 * HOUR_S, step_s=30)
+    assert not bench.contact.closed
+    assert opened_at(bench) == [pytest.approx(10 * HOUR_S, abs=90)]
+
+
+@pytest.mark.parametrize("operation_min_s", [5, 120])
+def test_a_broken_wire_of_the_feedback_is_no_free_supply(make, operation_min_s):
+    bench = make(rules={"operation_min_s": operation_min_s})
+    bench.contact.feedback = 0
+    bench.run(3 * DAY_S, 300, step_s=30)
+    assert not bench.contact.closed
+    assert opened_at(bench)
+
+
+def test_the_calendar_of_the_configuration_counts_at_each_start_until_one_is_ordered(make):
+    def document(name, *holidays):
+        window = [[127, 600, 780]]
+        return {"v": 1, "id": name, "windows": window, "holidays": list(holidays)}
+
+    def name():
+        return bench.meter.live()["calendar"]
+
+    bench = make(calendar=document("first"))
+    bench.run(HOUR_S, step_s=30)
+    bench.configure(calendar=document("second", "2026-01-06"))
+    bench.restart(60)
+    assert name() == "second"
+    bench.run(36 * HOUR_S, step_s=30)
+    assert bench.contact.closed
+    bench.configure(calendar=None)
+    bench.restart(60)
+    assert name() == ""
+    bench.order("k-1", 1, "calendar", document=document("ordered"))
+    bench.configure(calendar=document("third"))
+    bench.restart(60)
+    assert name() == "ordered"
+    bench.order("k-2", 2, "calendar", document=None)
+    bench.meter.snapshot()
+    bench.restart(60)
+    assert name() == ""
+
+
+def test_a_silent_gateway_is_told_though_no_boot_is_as_long_as_that(make):
+    bench = make(rules={"offline_debt_cap_mp": 1000 * RUPEE_MP, "undated_limit_h": 720})
+    bench.run(300, 60, step_s=30)
+    bench.gateway_answers = False
+    bench.restart(off_s=60, time_known=False)
+    for _ in range(3):
+        bench.run(20 * HOUR_S, 300, step_s=60)
+        bench.restart(off_s=HOUR_S, time_known=False)
+    assert len(bench.records("event", 1066)) == 1

@@ -202,6 +202,42 @@ def test_a_contact_that_the_utility_opened_stays_open(bench):
     assert bench.contact.closed
 
 
+@pytest.mark.parametrize("state", ["disconnected", "connected"])
+def test_what_the_utility_ordered_last_stands_also_with_an_older_copy_of_the_flash(bench, state):
+    def order(number, state):
+        members = {"state": state, "expires_utc_s": bench.utc_s + HOUR_S}
+        assert bench.order(f"d-{number}", number, "relay", **members)["result"] == "accepted"
+        bench.run(10)
+
+    if state == "connected":
+        order(5, "disconnected")
+    old = image(bench)
+    order(6, state)
+    put_back(bench, old)
+    bench.run(10)
+    closed = int(state == "connected")
+    assert (bench.meter.live()["service"], bench.contact.closed) == ("ledger_lost", closed)
+    assert bench.nvs.kept["by_utility"] == 1 - closed
+    bench.restart()
+    bench.run(10)
+    assert (bench.meter.live()["state"], bench.contact.closed) == (state, closed)
+    order(7, "connected")
+    assert bench.contact.closed
+
+
+def test_a_cut_for_tamper_stands_also_with_an_older_copy_of_the_flash(make_bench):
+    bench = make_bench(rules={"tamper_cut": 1})
+    bench.run(100)
+    old = image(bench)
+    bench.cover.level = 1
+    bench.run(10)
+    assert not bench.contact.closed
+    put_back(bench, old)
+    bench.run(10)
+    assert bench.meter.live()["causes"] == ["tamper"]
+    assert not bench.contact.closed
+
+
 def test_a_lifted_order_leaves_no_cut_for_want_of_credit_behind(make_bench):
     bench = make_bench(opening_balance_mp=0)
     bench.run(36 * HOUR_S, 0, step_s=10)
