@@ -77,7 +77,7 @@ class Control:
         self._supplied_s = 0  # ever, at the last record; what a power failure cut off is missing
         self._record_up_s = 0  # of that record
         self._test_up_ms = 0
-        self._closed_early = False  # for a recharge on flash, before its own record is
+        self._closed_early = False  # though a credit cut stands, before the record that ends it
 
     # --- state ---------------------------------------------------------------------------------
 
@@ -215,9 +215,9 @@ class Control:
         self._heard_utc_s = self._heard_utc_s or self._meter.clock.utc_s() or 0
         wanted = self.standing & ~causes.TEST
         reason = "start"
-        if self._meter.service and wanted & causes.CREDIT:
+        if wanted & causes.CREDIT and (self._meter.service or self._is_undone()):
             wanted &= ~causes.CREDIT
-            reason = LEDGER_LOST
+            reason = LEDGER_LOST if self._meter.service else "undone"
             self._closed_early = True
         self.contactor.want(causes.decide(wanted)[1], reason)
         if self._meter.service:
@@ -226,6 +226,16 @@ class Control:
         if self.contactor.held_up_ms:
             delay_ms = self.contactor.held_up_ms - self._meter.clock.up_ms()
             self._meter.log("behind the power failure closes in %d s" % (delay_ms // 1000))
+
+    def _is_undone(self):
+        """True for a credit cut whose opening nobody has seen: the power failed between the two."""
+        return self.standing & ~causes.TEST == causes.CREDIT and self.contactor.is_undone()
+
+    def take_back(self):
+        """Takes back the credit cut that the start has found undone: it is due again, and done when
+        nothing holds it."""
+        if self._closed_early:
+            self.end(causes.CREDIT, "undone")
 
     def keep_order(self):
         """Writes what a lost ledger did not show: only an order begins or lifts an order."""
@@ -409,13 +419,13 @@ class Control:
         return self.rule.holding(self._meter.debt_mp, holds)
 
     def _opening_holds(self):
-        """What keeps a contact that a credit cut left closed from being opened now."""
+        """What keeps a contact that did not open for a credit cut from being tried again now."""
         # The time between two operations is the contactor's own affair.
         return self._holding() & ~causes.INTERVAL
 
     def may_open(self):
-        """False while credit alone has the contact open, and a hold keeps a cut from beginning:
-        what a restart left undone, or a weld, opens at no other hour than a cut."""
+        """False while credit alone has the contact open, and a hold keeps a cut from beginning: a
+        weld opens at no other hour than a cut."""
         return self.standing & ~causes.TEST != causes.CREDIT or not self._opening_holds()
 
     def _holds(self, utc_s):
@@ -512,8 +522,8 @@ class Control:
     # --- for people ----------------------------------------------------------------------------
 
     def hold(self):
-        """Why nothing is cut though the credit is exhausted, or why a contact that a cut has left
-        closed is not opened, a word of arbitration.py; "" if there is credit, or if nothing but the
+        """Why nothing is cut though the credit is exhausted, or why a contact that did not open is
+        not tried again, a word of arbitration.py; "" if there is credit, or if nothing but the
         grace stands before the cut."""
         rule = self.rule
         if self.standing == causes.CREDIT and self.contactor.seen:

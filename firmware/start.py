@@ -82,6 +82,7 @@ def start(meter, cause, rtc_utc_s, fault, written, told):
             "The gateway must send a signed resync with the totals of this account."
         )
     queue.append((meter.control.end_test, ()))
+    queue.append((meter.control.take_back, ()))
     queue.append((meter.snapshot, ()))
     queue.append((meter.keep_floors, ()))
     meter.attempt(meter.write_queued)

@@ -47,6 +47,7 @@ REASONS = {
     "test": "test of the switch",
     "ended": "its cause has ended",
     "partial": "enough of the dues was paid",
+    "undone": "the power failed before the cut was done, it is still due",
 }
 HOLDS = {
     "": "",

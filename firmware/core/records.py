@@ -28,6 +28,7 @@ REASONS = (
     "test",
     "ended",
     "partial",
+    "undone",
 )
 MODES = ("prepayment", "credit")
 RESULTS = (

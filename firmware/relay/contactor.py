@@ -4,7 +4,7 @@ Who decides calls `want` when the decision is on flash. No rule is in here, and 
 the contact only moves later than it could
   - while an operation is under way, or ended less than `operation_min_s` ago,
   - on a latching relay, before the second look after a start: a start alone moves nothing,
-  - to open it, while `may_open` says no: what a restart has left undone, or what did not follow,
+  - to open it again when it did not follow, while `may_open` says no,
   - after a power failure, when a street would close as one: by up to `reclose_spread_s`,
   - when it did not follow: again after 5 s, 30 s, then each minute.
 
@@ -102,6 +102,11 @@ class Contactor:
             idle = self._looks and self._commanded is None
             if idle and (self._asked or self._look(None) != contact):
                 self._move_if_due()
+
+    def is_undone(self):
+        """True at a start that finds an opening asked for, and nobody has seen it."""
+        seen = self._told == 0 or (self._driver.latching and self._driver.contact() == 0)
+        return not seen and self.failed != events.SWITCH_WELD
 
     def doubt(self):
         """What was told of the contact is not believed any more."""

@@ -1,8 +1,8 @@
 """When a supply is cut for want of credit, and when it is restored: a table of states and events.
 
     in_credit --exhausted--> grace --grace over--> due --nothing holds it--> cut
-        ^ ^______________________|____________________|                       |
-        |_____________________ credit again _________________________________|
+        ^ ^______________________|____________________|^____ undone ___________|
+        |_____________________ credit again __________________________________|
 
 Invariants
   - Nothing but time moves without `apply_*`: what the caller has persisted, live as at recovery.
@@ -268,7 +268,7 @@ class CreditRule:
 
     def apply_control(self, reason, standing, owed_mp):
         """Takes a control record; `standing`: the causes after it, `owed_mp`: by how much the
-        available credit is below zero at its balance, at least 0."""
+        available credit is below zero at its balance, at least 0. A cut that is `undone` is due."""
         if reason == "credit":
             self.word = CUT
             self.grace_left_s = self._config.grace_s
@@ -278,6 +278,10 @@ class CreditRule:
         elif reason == "partial":
             self._partial = 1
             self._grace(self._config.grace_s)
+        elif reason == "undone":
+            self.word = DUE
+            self.grace_left_s = 0
+            self._unheard = 1 if self.silent else 0
         elif self.word == CUT and not standing & arbitration.CREDIT:
             self._begin_anew()
 

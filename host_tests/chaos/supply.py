@@ -232,7 +232,7 @@ class Supply:
             self._cut(record)
         elif reason in BITS and begun & ~BITS["order"]:
             self._begins(record, reason)
-        if ended & BITS["credit"]:
+        if ended & BITS["credit"] and reason != "undone":
             self._paid = None
             self._announced, self._grace = False, None
         if ended & BITS["limiter"] and self._settings["limit_mode"] == 2:
@@ -249,7 +249,7 @@ class Supply:
             return True
         if reason == "order":
             return not begun and ended & BY_UTILITY == ended != 0
-        if reason in ("recharge", "mode", "ledger_lost", "partial"):
+        if reason in ("recharge", "mode", "ledger_lost", "partial", "undone"):
             return (begun, ended) == (0, BITS["credit"])
         return reason == "ended" and not begun and ended & BY_ITSELF == ended != 0
 

@@ -100,7 +100,7 @@ class RelayOnMeterMachine(BenchMachine):
         self.tamper_s = None  # since when a cut for tamper is due
         self.time_known = True
         self.boot_s = self.heard_s = self.latest_s = self.now_s
-        self.moved_s = self.free_s = self.warned_s = 0  # the contact; no cause stands since
+        self.moved_s = self.free_s = 0  # the contact; no cause stands since
         self.operations = 0
         self.undone = False  # a power failure has left an operation of the contact undone
         self.no_cut_before_s = 0
@@ -182,14 +182,6 @@ class RelayOnMeterMachine(BenchMachine):
             or not (allowed(self.document, self.local()) if self.time_known else undated)
         )
 
-    def cut_waits(self):
-        if not self.undone or self.standing != a.CREDIT or not self.contact:
-            return False
-        # The gateway gets its time to answer, and a clock that was set back has to come to where
-        # the warning was.
-        in_doubt = not self.silent and (self.is_silent() or self.heard_s <= self.boot_s)
-        return self.cut_is_wrong() or in_doubt or self.now_s < self.warned_s
-
     # --- what happens to it ----------------------------------------------------------------------
 
     def read(self):
@@ -218,8 +210,6 @@ class RelayOnMeterMachine(BenchMachine):
             self.tamper_s = None
         elif code == events.COVER_OPEN and self.config.tamper_cut:
             self.tamper_s = None if self.tampered else self.now_s
-        elif code in (events.CREDIT_EXHAUSTED, events.LOW_CREDIT):
-            self.warned_s = self.now_s
         self.judge.event(code, detail)
 
     def read_mode(self, record):
@@ -259,6 +249,8 @@ class RelayOnMeterMachine(BenchMachine):
             self.judge.cut(0)
         elif reason in ("recharge", "partial", "mode"):
             self.judge.restored(reason)
+        elif reason == "undone":
+            self.judge.unheard |= self.silent
 
     def pass_time(self, seconds, power_w):
         """One step of time."""
@@ -555,7 +547,7 @@ class RelayOnMeterMachine(BenchMachine):
     def the_contact_is_what_the_causes_say(self):
         # At once, or as soon as the minimum time between two operations is over.
         for _ in range(self.config.operation_min_s + 1):
-            if self.contact == (not self.standing) or self.cut_waits():
+            if self.contact == (not self.standing):
                 break
             self.pass_time(1, 0)
         self.judge.steady()

@@ -154,7 +154,7 @@ class Judge:
             self.require(house.rule.word == IN_CREDIT, "no credit state")
         others = house.standing & ~a.CREDIT
         as_wanted = (house.contact == 1) == (not house.standing)
-        self.require(as_wanted or house.cut_waits(), "the contact is not what the causes say")
+        self.require(as_wanted, "the contact is not what the causes say")
         self.require(others == house.causes(), "a cause was forgotten")
 
 
@@ -225,10 +225,6 @@ class House:
 
     def is_silent(self):
         return self.now_s - self.heard_s >= self.config.link_silence_h * HOUR_S
-
-    def cut_waits(self):
-        """A cut that a power failure left undone waits for a time when it may be done."""
-        return False
 
     def limit_w(self):
         """The load above which it is cut, 0 for none."""

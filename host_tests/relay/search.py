@@ -145,6 +145,8 @@ class Search:
         if node.debt is not None:
             for amount in (1, 2, ENOUGH):
                 yield "recharge", amount
+        if node.rule[0] == CUT:
+            yield "power fails before the contact opens", 0
 
     def _step(self, node, happened, holds):
         rule = self.rule
@@ -168,7 +170,11 @@ class Search:
         elif what == "recharge":
             rule.apply_recharge(amount)
             debt = None if amount > debt else debt - amount
-        require(rule.word in (node.rule[0], IN_CREDIT), what, "moved the state")
+        elif what == "power fails before the contact opens":
+            rule.apply_control("undone", 0, debt)
+            told = told._replace(warned=True, unheard=told.silent)
+        moved = rule.word not in (node.rule[0], IN_CREDIT)
+        require(not moved or (node.rule[0], rule.word) == (CUT, DUE), what, "moved the state")
         holds |= SERVER_DOWN if told.silent else 0
         key = (self._canonical(), debt, told, holds)
         if key not in self._settled:

@@ -76,10 +76,14 @@ def test_a_cut_that_a_power_failure_left_undone_waits_for_the_next_window(unfini
     bench.restart(off_s=7 * HOUR_S)
     bench.run(16 * HOUR_S, step_s=30)
     assert (hold(bench), bench.contact.closed) == ("window", 1)
-    assert bench.meter.control.contactor.seen
-    assert standing(bench) == (["credit"], "ready_for_reconnection", 0)
-    assert "relay=open(credit) hold=window" in bench.meter.status_line(False, 0)
+    assert standing(bench) == ([], "connected", 1)
+    assert "relay=closed hold=window cut>=2026-01-07 10:00:00" in bench.meter.status_line(False, 0)
     bench.run(2 * HOUR_S, step_s=30)
+    assert [record["reason"] for record in bench.records("control")] == [
+        "credit",
+        "undone",
+        "credit",
+    ]
     assert (hold(bench), bench.contact.closed) == ("", 0)
     assert opened_at(bench) == [pytest.approx(10 * HOUR_S, abs=90)]
 
@@ -111,6 +115,34 @@ def test_a_cut_that_was_left_undone_waits_for_the_sensor(unfinished):
     assert (hold(bench), bench.contact.closed) == ("sensor_fault", 1)
     bench.run(2)
     assert not bench.contact.closed
+
+
+def test_a_cut_that_was_left_undone_is_not_done_by_another_cause(unfinished):
+    bench = unfinished
+    bench.restart(off_s=7 * HOUR_S)
+    bench.run(100)
+    switch(bench, 1, "disconnected")
+    bench.run(10)
+    assert not bench.contact.closed
+    switch(bench, 2, "connected")
+    bench.run(10)
+    assert (hold(bench), bench.contact.closed) == ("window", 1)
+
+
+def test_a_cut_that_was_left_undone_is_done_though_the_time_is_never_known_again(unfinished):
+    bench = unfinished
+    bench.restart(off_s=60, time_known=False)
+    bench.run(80 * HOUR_S, 6000, step_s=30)
+    assert len(bench.records("event", 1061)) == 1
+    assert not bench.contact.closed
+
+
+def test_a_cut_that_was_left_undone_and_is_paid_for_is_over(unfinished):
+    bench = unfinished
+    bench.restart(off_s=60)
+    assert bench.order("r-1", 1, amount_mp=RUPEE_MP)["result"] == "accepted"
+    bench.run(10)
+    assert (standing(bench), bench.contact.closed) == (([], "connected", 1), 1)
 
 
 def test_an_order_does_not_wait_for_what_a_cut_waits_for(unfinished):

@@ -70,6 +70,7 @@ _WORDS = {
     "recharge": "in_credit",
     "mode": "in_credit",
     "ledger_lost": "in_credit",
+    "undone": "due",
 }
 
 
