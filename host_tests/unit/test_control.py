@@ -543,11 +543,12 @@ KINDS = [(True, True), (True, False), (False, True), (False, False)]
 
 
 @pytest.mark.parametrize(("latching", "aux"), KINDS)
-@pytest.mark.parametrize("cause", ["power", "soft", "watchdog"])
-@pytest.mark.parametrize("passed_s", [0, 1, 2, 3, 4])
-@pytest.mark.parametrize("off_s", [1, 7 * HOUR_S])
+@pytest.mark.parametrize(
+    ("cause", "off_s"), [("power", 7 * HOUR_S), ("power", 1), ("soft", 1), ("watchdog", 1)]
+)
+@pytest.mark.parametrize("passed_s", [0, 2, 4])
 def test_a_recharge_closes_whenever_the_power_failed_behind_a_cut(
-    make, latching, aux, cause, passed_s, off_s
+    make, latching, aux, cause, off_s, passed_s
 ):
     bench = make(contact=Contact(latching, aux))
     bench.run(34 * HOUR_S - 60, step_s=60)
@@ -565,7 +566,7 @@ def test_a_recharge_closes_whenever_the_power_failed_behind_a_cut(
 
 
 @pytest.mark.parametrize(("latching", "aux"), KINDS)
-@pytest.mark.parametrize("passed_s", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("passed_s", [0, 2, 4])
 def test_a_test_that_a_power_failure_cut_short_leaves_the_contact_closed(
     make, latching, aux, passed_s
 ):
