@@ -555,6 +555,8 @@ class Control:
         words = "closed"
         if self.standing:
             words = "open(%s)" % "+".join(causes.words(self.standing))
+        if self.contactor.failed:
+            words += " fault=%d" % self.contactor.failed
         hold = self.hold()
         if hold:
             words += " hold=" + hold

@@ -166,6 +166,7 @@ def test_a_weld_that_gives_way_at_night_opens_in_the_next_window(make):
     bench.contact.welded = False
     bench.run(8 * HOUR_S - 60, step_s=30)
     assert (hold(bench), bench.contact.closed) == ("window", 1)
+    assert "relay=open(credit) fault=253 hold=window" in bench.meter.status_line(True, 0)
     assert bench.contact.operations == pulses
     bench.run(120, step_s=30)
     assert not bench.contact.closed
