@@ -109,6 +109,7 @@ class Broker:
         self._ready = threading.Event()
         self._failed = threading.Event()
         self._child: subprocess.Popen[str] | None = None
+        self._listener = threading.Thread()  # reads what the child says
         self._last_words: list[str] = []
         self._files_lock = threading.Lock()
         self._reload_lock = threading.Lock()
@@ -203,6 +204,7 @@ class Broker:
                 if self._stop.is_set():
                     end(child)
                     return
+                self._listener.join()  # its last words say why
                 log.error("mosquitto ended with code %s; starting it again", child.returncode)
                 self._tell(self._failed)
             now_ms = self._clock.utc_ms()
@@ -226,7 +228,10 @@ class Broker:
             preexec_fn=die_with_parent(),
         )
         self._child = child
-        threading.Thread(target=self._listen, args=(child,), name="broker-log", daemon=True).start()
+        self._listener = threading.Thread(
+            target=self._listen, args=(child,), name="broker-log", daemon=True
+        )
+        self._listener.start()
         return child
 
     def _listen(self, child: subprocess.Popen[str]) -> None:

@@ -14,7 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from typer.testing import CliRunner
 
 from firmware.core.config import Config
-from gateway.broker import Address, free_port
+from gateway.broker import Address, Broker, free_port
 from gateway.broker_files import User, password_hash
 from gateway.cli import app
 from host_tests.fakes.meter import FakeMeter
@@ -175,9 +175,22 @@ def test_the_port_stays_the_same_over_a_restart(bench, make_bench, port):
     assert again.gateway.broker_address.port == port
 
 
-def test_a_taken_port_is_an_error_with_mosquittos_words(make_bench):
+def read_late(broker, lines):
+    """Reads what mosquitto said when it has ended, and everybody could know that."""
+    broker._child.wait()
+    broker._worker.wake()
+    broker._failed.wait(0.2)
+    READ_LOG(broker, lines)
+
+
+READ_LOG = Broker._read_log
+
+
+@pytest.mark.parametrize("read", [READ_LOG, read_late])
+def test_a_taken_port_is_an_error_with_mosquittos_words(make_bench, monkeypatch, read):
     from gateway.errors import BrokerError
 
+    monkeypatch.setattr(Broker, "_read_log", read)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bench = make_bench()
         bench.settings.broker_port = taken.getsockname()[1]
