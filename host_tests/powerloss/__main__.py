@@ -85,7 +85,10 @@ def read(process):
             except ValueError:
                 others.append(line.rstrip())
                 continue
-            if "point" in message:
+            if "begins" in message:
+                print(f"cuts in: {message['begins']}", file=sys.stderr)
+            elif "point" in message:
+                print(f"failed: {message['point']}: {message['why'][:300]}", file=sys.stderr)
                 failures.append(message)
             else:
                 result = message
