@@ -93,11 +93,10 @@ class Contactor:
             self._tries = 0
             self.held_up_ms = 0
             self._restores = False
-            if self._driver.contact() is None:
+            is_blind = self._driver.contact() is None
+            if is_blind:
                 self.doubt()
-                self._asked = bool(contact) or not self._opened
-            else:
-                self._asked = not (contact or self._opened)
+            self._asked = is_blind if contact else not self._opened
             # What is still to be told of an operation is told first, by `finish` or `step`.
             idle = self._looks and self._commanded is None
             if idle and (self._asked or self._look(None) != contact):

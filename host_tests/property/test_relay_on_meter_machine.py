@@ -159,9 +159,6 @@ class RelayOnMeterMachine(BenchMachine):
     def debt_mp(self):
         return max(0, self.config.floor_mp - self.available_mp())
 
-    def is_silent(self):
-        return self.now_s - self.heard_s >= self.config.link_silence_h * HOUR_S
-
     def causes(self):
         return (
             (a.ORDER if self.ordered else 0)

@@ -117,18 +117,6 @@ def test_a_cut_that_was_left_undone_waits_for_the_sensor(unfinished):
     assert not bench.contact.closed
 
 
-def test_a_cut_that_was_left_undone_is_not_done_by_another_cause(unfinished):
-    bench = unfinished
-    bench.restart(off_s=7 * HOUR_S)
-    bench.run(100)
-    switch(bench, 1, "disconnected")
-    bench.run(10)
-    assert not bench.contact.closed
-    switch(bench, 2, "connected")
-    bench.run(10)
-    assert (hold(bench), bench.contact.closed) == ("window", 1)
-
-
 def test_a_cut_that_was_left_undone_is_done_though_the_time_is_never_known_again(unfinished):
     bench = unfinished
     bench.restart(off_s=60, time_known=False)
@@ -145,13 +133,17 @@ def test_a_cut_that_was_left_undone_and_is_paid_for_is_over(unfinished):
     assert (standing(bench), bench.contact.closed) == (([], "connected", 1), 1)
 
 
-def test_an_order_does_not_wait_for_what_a_cut_waits_for(unfinished):
+def test_an_order_does_not_wait_for_what_a_cut_waits_for_and_leaves_no_cut_behind(unfinished):
     bench = unfinished
     bench.restart(off_s=7 * HOUR_S)
     bench.run(10)
     switch(bench, 1, "disconnected")
     bench.run(2)
     assert not bench.contact.closed
+    bench.run(100)
+    switch(bench, 2, "connected")
+    bench.run(10)
+    assert (hold(bench), bench.contact.closed) == ("window", 1)
 
 
 def test_a_weld_that_gives_way_at_night_opens_in_the_next_window(make):
