@@ -68,7 +68,7 @@ bench: setup  ## measure speed and memory
 bench-accuracy: setup  ## the meter's error on the worst sensor, before and after calibration
 	@$(BIN)/python -m host_tests.accuracy $(ACCURACY_ARGS)
 
-powerloss: setup  ## cut the power at every flash operation (POINT= one cut, POWERLOSS_ARGS=--short)
+powerloss: setup  ## cut the power at every flash operation (POINT= one cut, POWERLOSS_ARGS="--share 1/4", --short)
 	@$(BIN)/python -m host_tests.powerloss $(if $(POINT),--point '$(POINT)') \
 	    $(if $(PART),--part '$(PART)') $(POWERLOSS_ARGS)
 

@@ -8,6 +8,7 @@ import argparse
 import collections
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -75,8 +76,9 @@ def start(folder, script="cuts.py", **settings):
     )
 
 
-def read(process):
-    """(result or None, failures, other lines) of a process; it has ended then."""
+def read(process, tells):
+    """(result or None, failures, other lines) of a process; it has ended then. tells: steps that
+    begin are said."""
     result, failures, others = None, [], []
     with process:
         for line in process.stdout:
@@ -86,7 +88,8 @@ def read(process):
                 others.append(line.rstrip())
                 continue
             if "begins" in message:
-                print(f"cuts in: {message['begins']}", file=sys.stderr)
+                if tells:
+                    print(f"cuts in: {message['begins']}", file=sys.stderr)
             elif "point" in message:
                 print(f"failed: {message['point']}: {message['why'][:300]}", file=sys.stderr)
                 failures.append(message)
@@ -95,16 +98,18 @@ def read(process):
     return result if process.returncode == 0 else None, failures, others
 
 
-def run(part, processes=1, script="cuts.py", **more):
-    """Runs one part; returns (results, failures, other lines)."""
+def run(part, processes=1, script="cuts.py", share=(0, 1), **more):
+    """Runs one part, or of so many shares of it the one with this number, from 0; returns (results,
+    failures, other lines)."""
     results, failures, others = [], [], []
+    number, shares = share
     with tempfile.TemporaryDirectory() as folder:
         running = [
-            start(folder, script, share=[i, processes], **{**part, **more})
-            for i in range(processes)
+            start(folder, script, share=[i, shares * processes], **{**part, **more})
+            for i in range(number * processes, (number + 1) * processes)
         ]
         for process in running:
-            result, failed, said = read(process)
+            result, failed, said = read(process, tells=not results)
             results.append(result)
             failures += failed
             others += said
@@ -162,11 +167,26 @@ def show_damage(rows):
     return total.total(), total.total() - total["failed"] - total["untold"]
 
 
+def read_share(text):
+    """(0, 4) for "1/4". ArgumentTypeError if it is no share."""
+    found = re.fullmatch(r"(\d{1,2})/(\d{1,2})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]) <= 64:
+        raise argparse.ArgumentTypeError("must be I/N, from 1/1 to 64/64")
+    return int(found[1]) - 1, int(found[2])
+
+
 def main():
     parser = argparse.ArgumentParser(prog="make powerloss", description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="a sample that takes seconds")
     parser.add_argument("--point", help="only this cut or damage, with the meter's log")
     parser.add_argument("--part", choices=list(FULL), default="small files", help="of --point")
+    parser.add_argument(
+        "--share",
+        type=read_share,
+        default=(0, 1),
+        metavar="I/N",
+        help="the Ith of N shares of all cuts and damages, 1/1 to 64/64",
+    )
     parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
     arguments = parser.parse_args()
     if arguments.point:
@@ -183,7 +203,7 @@ def main():
     tried = survived = longest_ms = longest_operations = 0
     wrong = []
     for name, part in (SHORT if arguments.short else FULL).items():
-        results, failures, others = run(part, arguments.processes)
+        results, failures, others = run(part, arguments.processes, share=arguments.share)
         sums = show(name, merge(results))
         tried, survived = tried + sums[0], survived + sums[1]
         longest_ms = max(longest_ms, *(result["longest_boot_ms"] for result in results))
@@ -194,7 +214,10 @@ def main():
         if failures:
             wrong += others[:20]
     results, failures, others = run(
-        DAMAGE_SHORT if arguments.short else DAMAGE, arguments.processes, "damage.py"
+        DAMAGE_SHORT if arguments.short else DAMAGE,
+        arguments.processes,
+        "damage.py",
+        share=arguments.share,
     )
     damages = show_damage(damage_rows(results))
     wrong += [f"{f['point']} ({f['step']}): {f['why'][:300]}" for f in failures]

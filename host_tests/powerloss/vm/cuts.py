@@ -93,8 +93,7 @@ class Cuts:
     def _begin(self, name):
         self._now = {"step": name, "operations": 0, "tried": {}, "survived": 0}
         self.steps.append(self._now)
-        if settings["share"][0] == 0:
-            print(json.dumps({"begins": name}))
+        print(json.dumps({"begins": name}))
 
     def _is_mine(self, variant):
         # Reordering is rare: all of it is tried.
