@@ -33,6 +33,14 @@ def test_every_cut_of_a_sample_is_survived(name):
 
 
 @pytest.mark.slow
+def test_two_runs_write_the_same_bytes_so_a_point_is_found_again():
+    part = {**SMALL, "story": "upgrade", "every": 60, "nested": 5, "nested_every": 40}
+    first, second = (run(part)[0][0] for _ in range(2))
+    assert first["steps"] == second["steps"]
+    assert first["checksum"] == second["checksum"]
+
+
+@pytest.mark.slow
 def test_no_damage_gains_credit_replays_an_order_or_keeps_the_meter_from_starting():
     results, failures, others = run(DAMAGE_SHORT, 2, "damage.py")
     assert not failures, (failures[:3], others[:20])

@@ -26,7 +26,7 @@ sys.path.insert(0, settings["root"])
 sys.path.insert(0, settings["root"] + "/host_tests/powerloss/vm")
 
 import planted
-from flash import BLOCK_BYTES, ERASE, MARK, NVS, PROG, Replay
+from flash import BLOCK_BYTES, ERASE, MARK, NVS, PROG, Replay, checksum
 from judge import judge
 from scenario import UTC_S, play
 from session import Truth, Wrong
@@ -43,6 +43,7 @@ class Cuts:
         self.failures = 0
         self.longest_boot_ms = 0
         self.longest_boot_operations = 0
+        self.checksum = 0  # of the scenario and of every recovery
         self._tried = 0
         self._number = 0
         self._shared = 0
@@ -50,6 +51,7 @@ class Cuts:
 
     def scenario(self, log):
         """All cuts of the scenario's log, and those of some recoveries."""
+        self.checksum = checksum(log)
         truth = Truth()
         truth.utc_s = UTC_S
         replay = Replay(b"\xff" * (settings["blocks"] * BLOCK_BYTES), log)
@@ -129,6 +131,7 @@ class Cuts:
             self.failures += 1
             why = "%s: %s" % (type(error).__name__, error)
             print(json.dumps({"point": point, "why": why, "step": self._now["step"]}))
+        self.checksum = checksum(log, self.checksum)
         tried = self._now["tried"]
         tried[kind] = tried.get(kind, 0) + 1
         self._now["survived"] += survived
@@ -180,6 +183,7 @@ def main():
                 "scenario_ms": scenario_ms,
                 "longest_boot_ms": cuts.longest_boot_ms,
                 "longest_boot_operations": cuts.longest_boot_operations,
+                "checksum": cuts.checksum,
             }
         )
     )

@@ -20,7 +20,7 @@ sys.path.insert(0, settings["root"])
 sys.path.insert(0, settings["root"] + "/host_tests/powerloss/vm")
 
 import vfs
-from flash import BLOCK_BYTES, MARK, Draw, Flash, Replay
+from flash import BLOCK_BYTES, MARK, Draw, Flash, Replay, mount
 from judge import account_state, check
 from scenario import UTC_S, play
 from session import MOUNT, UNDECIDED, Session, Truth, Wrong
@@ -66,7 +66,7 @@ def flips(image, draw, count):
 def files(image, draw, count):
     """Each file truncated, deleted, and with flipped bits."""
     flash = Flash(bytearray(image), [])
-    vfs.mount(vfs.VfsLfs2(flash), MOUNT)
+    mount(flash, MOUNT)
     contents = {}
     for folder in os.listdir(MOUNT):
         for name in os.listdir(MOUNT + "/" + folder):
@@ -87,7 +87,7 @@ def files(image, draw, count):
 
 def _with_file(image, name, content):
     flash = Flash(bytearray(image), [])
-    vfs.mount(vfs.VfsLfs2(flash), MOUNT)
+    mount(flash, MOUNT)
     if content is None:
         os.remove(name)
     else:

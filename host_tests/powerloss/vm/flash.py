@@ -19,6 +19,10 @@ What a cut can leave (`Replay.variants`) stands on these rules:
     run of writes to one block before a sync is that commit, so what comes before it is unordered.
 """
 
+from binascii import crc32
+
+import vfs
+
 BLOCK_BYTES = 4096
 
 PROG = 0
@@ -63,6 +67,22 @@ class Flash:
             self.log.append(entry)
             apply(self.image, entry)
         return 0
+
+
+def mount(flash, folder):
+    """Mounts littlefs. OSError if it finds nothing that it can mount.
+
+    It writes no times beside its files: they were this machine's, and the place where littlefs
+    looks for a free block follows from them, so that no run would be like another."""
+    vfs.mount(vfs.VfsLfs2(flash, mtime=False), folder)
+
+
+def checksum(log, value=0):
+    """CRC-32 of everything that a log programs, going on from `value`."""
+    for entry in log:
+        if entry[0] == PROG:
+            value = crc32(entry[2], crc32(entry[1].to_bytes(4, "little"), value))
+    return value
 
 
 def apply(image, entry):

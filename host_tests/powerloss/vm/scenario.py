@@ -8,7 +8,7 @@ import json
 import os
 
 import vfs
-from flash import BLOCK_BYTES, MARK, Flash
+from flash import BLOCK_BYTES, MARK, Flash, mount
 from session import FOLDER, MOUNT, RUPEE_MP, Session, Truth, Wrong
 
 from firmware.core.records import RECORDS
@@ -412,9 +412,9 @@ def _image_of(folder, size):
     """(image of a flash with the files of a journal, its records, the state of its account)."""
     flash = Flash(bytearray(b"\xff" * size), [])
     vfs.VfsLfs2.mkfs(flash)
-    vfs.mount(vfs.VfsLfs2(flash), MOUNT)
+    mount(flash, MOUNT)
     os.mkdir(FOLDER)
-    for name in os.listdir(folder):
+    for name in sorted(os.listdir(folder)):
         with open(folder + "/" + name, "rb") as source, open(FOLDER + "/" + name, "wb") as copy:
             copy.write(source.read())
     image = bytes(flash.image)

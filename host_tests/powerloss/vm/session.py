@@ -27,7 +27,7 @@ class _Os:
 sys.modules["os"] = _Os()  # before anything of the firmware is loaded
 
 import vfs
-from flash import IMAGE, MARK, NVS, Flash
+from flash import IMAGE, MARK, NVS, Flash, mount
 
 from firmware.core import seldom
 from firmware.core.config import Config
@@ -403,7 +403,7 @@ class Session:
 
     def mount(self):
         """OSError if littlefs finds nothing that it can mount."""
-        vfs.mount(vfs.VfsLfs2(self.flash), MOUNT)
+        mount(self.flash, MOUNT)
 
     def start(self, cause="power", time_known=True):
         """A boot on the mounted flash, as firmware/begin.py does it."""
