@@ -23,6 +23,7 @@ from firmware.storage.errors import StorageError
 
 _STARTING_S = const(60)
 _TEST_MS = const(5000)
+_ORDER_MS = const(1000)  # what begins so long behind the last second was begun by an order
 _LISTEN_S = const(60)
 _LINK_UP_S = const(900)  # so long a start gets to find the gateway
 _DOUBT_S = const(600)  # the gateway sends an order without an answer again before that
@@ -39,6 +40,9 @@ _FOR_NOW = (
 )
 # Those that a running grace outlasts, or that begin with it.
 _BY_TIME = causes.STARTING | causes.WARNED | causes.OUTSIDE | causes.INTERVAL
+
+TAMPERS = (events.COVER_OPEN, events.MAGNET)
+"""Events by which `tamper_cut` can cut: its bits in order, 1 first."""
 
 _WARNINGS = (
     events.LOW_CREDIT,
@@ -71,11 +75,13 @@ class Control:
         self._listen_up_s = 0  # when to look for silence next: UTC s are long integers
         self._doubt_up_s = 0  # until then an order may be there that was not decided on
         self._doubt_again_up_s = 0  # before that no other begins
-        self._tampered = False  # what is to be cut for has happened
+        self._tampered = 0  # what is to be cut for and has happened: bits of `tamper_cut`
         self._warned_utc_s = 0
         self._undated_told = False
-        self._supplied_s = 0  # ever, at the last record; what a power failure cut off is missing
+        self._lived_s = 0  # ever, at the last record; as far as it is known, also without power
         self._record_up_s = 0  # of that record
+        self._run_up_ms = 0  # when time was let pass last
+        self._early_ms = 0  # of what passes next: that before the grace began
         self._test_up_ms = 0
         self._closed_early = False  # though a credit cut stands, before the record that ends it
 
@@ -94,7 +100,7 @@ class Control:
             self.calendar.state(),
             self._power.state(),
             self._current.state(),
-            self._supplied_s,
+            self._lived_s,
             self._record_up_s,
         ]
 
@@ -105,7 +111,7 @@ class Control:
             self.commissioned, self._tampered, contactor = state["control"][4:7]
             self.rule.restore(rule)
             self.contactor.restore(contactor)
-            calendar, power, current, self._supplied_s, self._record_up_s = state["control"][7:]
+            calendar, power, current, self._lived_s, self._record_up_s = state["control"][7:]
             self.calendar.restore(calendar)
             self._power.restore(power)
             self._current.restore(current)
@@ -130,7 +136,7 @@ class Control:
             self._record_up_s = 0
         passed_s = record["up_s"] - self._record_up_s
         if passed_s > 0:  # one that waited is older than the last
-            self._supplied_s += passed_s
+            self._lived_s += passed_s
             self._record_up_s += passed_s
         if kind == "control":
             self._apply_control(record, record["standing"])
@@ -148,43 +154,50 @@ class Control:
             if record["kind"] == "recharge":
                 self.rule.apply_recharge(record["amount_mp"])
         elif kind == "settings":
-            if record["document"].get("cut_mode") and not self._meter.config.cut_mode:
+            settings = record["document"]
+            if settings.get("cut_mode") and not self._meter.config.cut_mode:
                 self.rule.begin_anew()  # who was only warned gets a grace before the first cut
+            self._tampered &= settings.get("tamper_cut", self._tampered)
         elif kind == "calendar":
             self.calendar.take(record["document"], 1)
         elif kind == "boot":
             self._without_power(record, record["off_s"])
+        elif kind == "account" and record["action"] == "opened":
+            self.rule.open_account()
         elif kind == "account" or (kind == "mode" and record["mode"] == "credit"):
             self.rule.begin_anew()
+        if self.rule.begun:
+            self.rule.begun = False
+            self._early_ms = self._meter.clock.up_ms() - self._run_up_ms
 
     def _apply_control(self, record, standing):
         begun = standing & ~self.standing
         self.standing = standing
-        self._power.apply(standing & causes.LIMITER, self._supplied_s)
-        self._current.apply(standing & causes.OVER_CURRENT, self._supplied_s)
+        self._power.apply(standing & causes.LIMITER, self._lived_s)
+        self._current.apply(standing & causes.OVER_CURRENT, self._lived_s)
         self._closed_early = False
         reason = record["reason"]
         self.contactor.want(causes.decide(standing)[1], reason)
         if begun & causes.TEST:
             self._test_up_ms = self._meter.clock.up_ms()
         if begun & causes.TAMPER or (reason == "order" and not standing & causes.ORDER):
-            self._tampered = False
-        owed_mp = max(0, -self._meter.account.available_mp(record["balance_mp"]))
+            self._tampered = 0
+        owed_mp = max(0, -record["balance_mp"])
         self.rule.apply_control(reason, standing, owed_mp)
 
     def _apply_event(self, record):
         code = record["code"]
-        tampers = self._meter.config.tamper_cut
         if code in _WARNINGS:
             self._warned_utc_s = record["utc_s"] if record["time_valid"] else _UNDATED
         elif code == events.COMMISSIONED:
             self.commissioned = True
-            self._tampered = False
-        elif (code == events.COVER_OPEN and tampers & 1) or (code == events.MAGNET and tampers & 2):
-            self._tampered = not self.standing & causes.TAMPER
+            self._tampered = 0
+        elif code in TAMPERS:
+            if not self.standing & causes.TAMPER:
+                self._tampered |= record["detail"]
         elif code == events.LIMITER_LOCKED:
             limiter = self._power if record["detail"] == causes.LIMITER else self._current
-            limiter.apply(True, self._supplied_s, True)
+            limiter.apply(True, self._lived_s, True)
         elif code == events.LINK_SILENT:
             self._heard_utc_s = record["detail"]
         elif code == events.LINK_HEARD:
@@ -195,8 +208,12 @@ class Control:
         self.contactor.apply_event(code, record["detail"])
 
     def _without_power(self, record, off_s):
-        if off_s > 0 and record["time_valid"] and not self.standing:
-            self.rule.run(record["utc_s"], off_s * 1000, False)
+        if off_s > 0 and record["time_valid"]:
+            if not self.standing:
+                self.rule.run(record["utc_s"], off_s * 1000, False)
+            self._lived_s += off_s
+        self._power.resume(self._lived_s)
+        self._current.resume(self._lived_s)
 
     def set(self, settings):
         """Takes settings that an order made: a grace that runs goes on as it is."""
@@ -213,6 +230,7 @@ class Control:
         if by_utility is not None:
             self.standing = self.standing & ~causes.BY_UTILITY | by_utility
         self._heard_utc_s = self._heard_utc_s or self._meter.clock.utc_s() or 0
+        self._tampered &= self._meter.config.tamper_cut
         wanted = self.standing & ~causes.TEST
         reason = "start"
         if wanted & causes.CREDIT and (self._meter.service or self._is_undone()):
@@ -229,7 +247,8 @@ class Control:
 
     def _is_undone(self):
         """True for a credit cut whose opening nobody has seen: the power failed between the two."""
-        return self.standing & ~causes.TEST == causes.CREDIT and self.contactor.is_undone()
+        alone = self.standing & ~causes.TEST == causes.CREDIT
+        return alone and self.rule.word == credit_rule.CUT and self.contactor.is_undone()
 
     def take_back(self):
         """Takes back the credit cut that the start has found undone: it is due again, and done when
@@ -288,10 +307,14 @@ class Control:
 
     def order(self, off):
         """Sets or lifts the utility's order to disconnect, which also lifts a cut for tamper, or
-        one that is still to come; no change if it is so already."""
+        one that is still to come, and what a closed account has left; no change if it is so
+        already."""
         if not off:
-            if self.standing & causes.BY_UTILITY or self._tampered:
-                self._switch(self.standing & ~causes.BY_UTILITY, "order")
+            lifted = causes.BY_UTILITY
+            if self._meter.account.closed:
+                lifted |= causes.CREDIT  # no recharge would
+            if self.standing & lifted or self._tampered:
+                self._switch(self.standing & ~lifted, "order")
         elif not self.standing & causes.ORDER:
             self._switch(self.standing | causes.ORDER, "order")
 
@@ -328,6 +351,10 @@ class Control:
             self._heard_utc_s = self._heard_utc_s or utc_s
         elif self._grace_runs() and not self._undated_told:
             self._undated_told = self._meter.note(events.TIME_UNKNOWN, 0)
+        self._run_up_ms = self._meter.clock.up_ms()
+        if self._early_ms >= _ORDER_MS:
+            dt_ms = max(0, dt_ms - self._early_ms)
+        self._early_ms = 0
         self.rule.run(utc_s, dt_ms, not self.standing and self._is_supplied())
 
     def _is_supplied(self):
@@ -377,8 +404,7 @@ class Control:
             self._step_credit(utc_s)
             meter.payment.step(utc_s)
         self._listen(utc_s)
-        due = self._tampered and meter.config.tamper_cut
-        if due and causes.may_begin(causes.TAMPER, self._holds(utc_s)):
+        if self._tampered and causes.may_begin(causes.TAMPER, self._holds(utc_s)):
             self._switch(self.standing | causes.TAMPER, "tamper")
 
     def stored(self):
@@ -387,6 +413,8 @@ class Control:
 
     def _step_credit(self, utc_s):
         meter = self._meter
+        if self.standing & causes.CREDIT and self.rule.word != credit_rule.CUT:
+            self.end(causes.CREDIT, "account")
         while not meter.has_credit or self.rule.word != credit_rule.IN_CREDIT:
             found = self.rule.next(meter.has_credit, meter.debt_mp, self._credit_holds(utc_s))
             if found is None:

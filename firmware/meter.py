@@ -13,7 +13,7 @@ host_tests/unit/test_meter.py, host_tests/property/test_meter_machine.py.
 from firmware import VERSION, outlook
 from firmware.billing import Billing
 from firmware.console import text
-from firmware.control import Control
+from firmware.control import TAMPERS, Control
 from firmware.core import events, seldom
 from firmware.core.drift import STEP_MS
 from firmware.core.records import LEDGER, LEDGER_LOST
@@ -565,13 +565,19 @@ class Meter:
             self._sensor_told = fault
         while True:
             code = self._watches.news()
-            if not code or not self.note(code, self._watches.detail(code)):
+            if not code or not self.note(code, self._detail(code)):
                 break
         utc_s = self.clock.utc_s()
         if self.off_from_utc_s and utc_s is not None:
             off_s = max(0, utc_s - self.clock.up_s() - self.off_from_utc_s)
             if self.note(events.OFF_TIME_KNOWN, off_s):
                 self.off_from_utc_s = 0
+
+    def _detail(self, code):
+        """What goes with an event of a condition; of a tamper, whether it shall cut."""
+        if code in TAMPERS:
+            return self.config.tamper_cut & 1 << TAMPERS.index(code)
+        return self._watches.detail(code)
 
     # --- rules, once a second ----------------------------------------------------------------
 

@@ -48,6 +48,7 @@ REASONS = {
     "ended": "its cause has ended",
     "partial": "enough of the dues was paid",
     "undone": "the power failed before the cut was done, it is still due",
+    "account": "another account",
 }
 HOLDS = {
     "": "",
@@ -252,6 +253,7 @@ def _event(code: int, detail: int) -> str:
     milli = f"{detail / 1000:.1f}"
     reason = REASONS[RECORDED[detail]] if 0 < detail < len(RECORDED) else ""
     why = f": {reason}" if reason else ""
+    cuts = ", cuts the supply" if detail else ""
     limit = " and ".join(REASONS[word] for word in arbitration.words(detail))
     texts = {
         7: f"over-voltage: above {milli} V",
@@ -265,7 +267,7 @@ def _event(code: int, detail: int) -> str:
         101: f"power failed ({span(detail)})",
         102: f"power restored after {span(detail)}",
         151: f"clock set by {detail} s" if detail else "clock set, the time was unknown",
-        201: "tamper: magnet at the meter",
+        201: f"tamper: magnet at the meter{cuts}",
         202: "no magnet at the meter any more",
         211: "postpaid: no credit cut",
         212: "prepaid",
@@ -273,7 +275,7 @@ def _event(code: int, detail: int) -> str:
         214: "import and export mode: a reversed current counts as export",
         215: f"overload: above the sanctioned {detail} W",
         216: f"overload is over, it was up to {detail} W",
-        251: "tamper: meter cover open",
+        251: f"tamper: meter cover open{cuts}",
         301: f"contact opened{why}",
         302: f"contact closed{why}",
         1001: f"low credit: below {amount} rupees",

@@ -147,6 +147,8 @@ def detail(record, utc_offset_s):
         return "after %d s" % value
     if code in (events.DISCONNECTED, events.CONNECTED):
         return REASONS[value] if 0 < value < len(REASONS) else ""  # 0 also of older firmware
+    if code in (events.COVER_OPEN, events.MAGNET):
+        return "cuts the supply" if value else ""
     if code == events.LIMITER_LOCKED:
         return " ".join(arbitration.words(value))
     if code == events.CONTACT_WORKS:

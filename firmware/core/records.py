@@ -29,6 +29,7 @@ REASONS = (
     "ended",
     "partial",
     "undone",
+    "account",
 )
 MODES = ("prepayment", "credit")
 RESULTS = (

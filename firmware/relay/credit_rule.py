@@ -13,6 +13,7 @@ Invariants
   - While the server is down nothing is cut below a cap of debt. A full grace follows where the cap
     is reached, and where the silence ends: each once in a want of credit.
   - A share of the debt, paid, restores once, and opens one grace, unless the debt is above its cap.
+  - Who was told that a cut would be due, while there were none, has a full grace when there are.
 
 No meter, no clock, no window: the caller says what holds a cut (relay/arbitration.py).
 Tests: host_tests/unit/test_credit_rule.py, host_tests/relay (every state that can be reached).
@@ -36,7 +37,8 @@ _UNDATED_TOO_LONG = const(3)
 _GRACE_OVER = const(4)
 _SERVER_GRACE = const(5)
 _ONLY_WARN = const(6)
-_FREE = const(7)
+_CUTS_AGAIN = const(7)
+_FREE = const(8)
 
 _NOTHING = const("-")
 _BEGIN_GRACE = const("b")
@@ -58,6 +60,7 @@ TABLE = (
     "ba--"  # _GRACE_OVER
     "bag-"  # _SERVER_GRACE
     "baw-"  # _ONLY_WARN
+    "bab-"  # _CUTS_AGAIN
     "bao-"  # _FREE
 )
 
@@ -85,6 +88,7 @@ class CreditRule:
         self.word = IN_CREDIT
         self._ms = 0  # of a second that is counted
         self.silent = False  # the server, as was told
+        self.begun = False  # a grace, and whoever counts its time has not taken note
         self._begin_anew()
 
     def _begin_anew(self):
@@ -207,6 +211,8 @@ class CreditRule:
         left = self.holding(debt_mp, holds)
         if self._unheard and not left & arbitration.SERVER_DOWN and not self._given & self._now():
             return _SERVER_GRACE
+        if self.would_cut and not left & arbitration.WARN_ONLY:
+            return _CUTS_AGAIN
         if not left:
             return _FREE
         if left == arbitration.WARN_ONLY and not self.would_cut:
@@ -242,6 +248,7 @@ class CreditRule:
     def apply_event(self, code, detail):
         """Takes an event of the journal."""
         if code == events.CREDIT_EXHAUSTED:
+            self._begin_anew()
             self._grace(detail)
         elif code == events.UNDATED_CUT:
             self._undated_told = 1
@@ -267,8 +274,8 @@ class CreditRule:
             self.begin_anew()
 
     def apply_control(self, reason, standing, owed_mp):
-        """Takes a control record; `standing`: the causes after it, `owed_mp`: by how much the
-        available credit is below zero at its balance, at least 0. A cut that is `undone` is due."""
+        """Takes a control record; `standing`: the causes after it, `owed_mp`: by how much its
+        balance is below zero, at least 0. A cut that is `undone` is due."""
         if reason == "credit":
             self.word = CUT
             self.grace_left_s = self._config.grace_s
@@ -291,13 +298,18 @@ class CreditRule:
             self._paid_mp += amount_mp
 
     def begin_anew(self):
-        """The account or its mode is another, or the ledger is lost: no grace runs any more. A cut
-        stands until its control record."""
+        """The account is closed, its mode is another, or the ledger is lost: no grace runs any
+        more. A cut stands until its control record."""
         if self.word != CUT:
             self._begin_anew()
 
+    def open_account(self):
+        """There is another account: what there was is not its own, a cut neither."""
+        self._begin_anew()
+
     def _grace(self, left_s):
         self.word = GRACE
+        self.begun = True
         self.grace_left_s = left_s
         self.undated_s = 0  # each grace is a full one, also if no second of it has a time
         self.would_cut = 0

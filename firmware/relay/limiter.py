@@ -6,9 +6,9 @@
                              locked --lock-out time--> below, and trips are counted anew
 
 Nothing but its own delay recloses it, unless the limit is switched off. A trip counts against the
-following ones for `limit_within_s` of supplied time, also behind a restart; a delay that ran begins
-anew with the boot. The caller writes what `judge` asks for, and then says so to `apply`: until then
-it is asked again. When a trip was is taken from its record, so that a restart does not move it.
+following ones for `limit_within_s`, and a delay runs on, also behind a restart. The caller writes
+what `judge` asks for, and then says so to `apply`: until then it is asked again. When a trip was is
+taken from its record, so that a restart does not move it.
 Integers below 2**30 only.
 Tests: host_tests/unit/test_limiter.py.
 """
@@ -21,6 +21,8 @@ LOCK = "lock"
 
 POWER = const(0)  # which limit, what it is judged by
 CURRENT = const(1)
+
+_LONG_S = const(86400)  # no delay is longer
 
 
 class Limiter:
@@ -41,15 +43,16 @@ class Limiter:
 
     def restore(self, state):
         """Takes what `state` gave."""
-        self.stands, self._locked = state[:2]  # 1: tripped; 1: locked out
-        self._trips_s = state[2:]  # supplied seconds at each trip that counts, rising
-        self._lasts_ms = 0  # above the limit; while tripped: since then
+        self.stands, self._locked = state[:2]  # 1: tripped; when it locked out, 0: it did not
+        self._trips_s = state[2:]  # the caller's seconds at each trip that counts, rising
+        self._lasts_ms = -1  # above the limit, -1: it is not; while tripped: since then
 
     def judge(self, value, dt_ms, may_trip):
         """What is to be done now: TRIP, RECLOSE, LOCK or None; call it once a second.
 
-        value: W or mA, as long as `dt_ms`; may_trip: False while nothing may trip, which then does
-        so as soon as it may if it is still above the limit.
+        value: W or mA, `dt_ms` after the one before; may_trip: False while nothing may trip, which
+        then does so as soon as it may if it is still above the limit. The time above it begins with
+        the first value that is.
         """
         config = self._config
         if self._which == CURRENT:
@@ -60,7 +63,7 @@ class Limiter:
             limit = 0
         if not self.stands:
             if not limit or value <= limit:
-                self._lasts_ms = 0
+                self._lasts_ms = -1
                 return None
             wait_s = config.trip_over_s if self._which == CURRENT else config.limit_over_s
         elif not limit:
@@ -71,7 +74,9 @@ class Limiter:
             return LOCK
         else:
             wait_s = config.limit_reclose_s
-        if self._lasts_ms < wait_s * 1000:
+        if self._lasts_ms < 0:
+            self._lasts_ms = 0
+        elif self._lasts_ms < wait_s * 1000:
             self._lasts_ms += dt_ms
         if self._lasts_ms < wait_s * 1000:
             return None
@@ -81,10 +86,10 @@ class Limiter:
 
     def apply(self, stands, now_s, locked=False):
         """What a record means, live as at recovery: after a control record whether the cause
-        stands; after an event of a lock-out (True, now_s, True). now_s: supplied seconds, ever, at
-        the record."""
+        stands; after an event of a lock-out (True, now_s, True). now_s: seconds at the record, by
+        a count that goes on over restarts."""
         if locked:
-            self._locked = 1
+            self._locked = now_s
         elif stands and not self.stands:
             self.stands = 1
             since_s = now_s - self._config.limit_within_s
@@ -96,4 +101,10 @@ class Limiter:
                 self._trips_s = []
         else:
             return
-        self._lasts_ms = 0
+        self._lasts_ms = 0 if self.stands else -1
+
+    def resume(self, now_s):
+        """Behind a power failure: the delay that runs is as long as that count says."""
+        if self.stands:
+            lasted_s = now_s - (self._locked or self._trips_s[-1])
+            self._lasts_ms = max(self._lasts_ms, min(lasted_s, _LONG_S) * 1000)

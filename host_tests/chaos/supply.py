@@ -59,7 +59,8 @@ class Supply:
         self._emergency_mp = 0
         self._grace = None  # (boot, up s, length s) of a grace that began
         self._announced = False  # and is over
-        self._paid = None  # (boot, up s) of a recharge that ends a cut
+        self._paid = None  # (boot, up s) of a recharge or an opening that ends a cut
+        self._handed_on = False  # a cut of the account before: it has to end
         self._began = {}  # bit: (boot, up s)
         self._opened = opened
         self._is_open = False  # as the events tell
@@ -95,6 +96,9 @@ class Supply:
                 self._emergency_mp, self._announced, self._grace = 0, False, None
         elif kind == "account":
             self._closed = record["action"] == "closed"
+            self._handed_on = not self._closed and self.standing & BITS["credit"] != 0
+            if self._handed_on:
+                self._paid = record["boot"], record["up_s"]
             self._emergency_mp, self._announced, self._grace = 0, False, None
         elif kind == "emergency":
             self._emergency_mp = record["limit_mp"]
@@ -242,14 +246,16 @@ class Supply:
             ):
                 self._wrong(record, f"the limiter reclosed after {record['up_s'] - up_s} s")
 
-    @staticmethod
-    def _follows(reason, begun, ended):
+    def _follows(self, reason, begun, ended):
         """True if a change of causes is what its reason may change."""
         if reason in BITS and begun == BITS[reason] and not ended:
             return True
         if reason == "order":
-            return not begun and ended & BY_UTILITY == ended != 0
-        if reason in ("recharge", "mode", "ledger_lost", "partial", "undone"):
+            lifts = BY_UTILITY | (BITS["credit"] if self._closed else 0)
+            return not begun and ended & lifts == ended != 0
+        if reason == "account" and not self._handed_on:
+            return False
+        if reason in ("recharge", "mode", "ledger_lost", "partial", "undone", "account"):
             return (begun, ended) == (0, BITS["credit"])
         return reason == "ended" and not begun and ended & BY_ITSELF == ended != 0
 
@@ -304,12 +310,13 @@ class Supply:
         )
 
     def _overdue(self, record):
-        """A recharge closes within a second; `record` is another one behind it."""
+        """A recharge, or another account, closes within a second; `record` is one behind it."""
         boot, up_s = self._paid
         since_s = record["up_s"] - (up_s if record["boot"] == boot else STARTING_S)
         if record["boot"] >= boot and since_s > CLOSES_WITHIN_S:
             self._paid = None
-            self._wrong(record, "a recharge has not ended the cut")
+            by = "another account" if self._handed_on else "a recharge"
+            self._wrong(record, f"{by} has not ended the cut")
 
 
 def judge_supply(meter, records, orders, opened=None):

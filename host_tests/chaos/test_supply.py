@@ -273,6 +273,20 @@ def test_a_recharge_that_does_not_close(history):
     assert other.found == []
 
 
+def test_a_cut_whose_account_is_closed():
+    def left():
+        return History().cut().add("account", action="closed", document={})
+
+    def opened(history):
+        return history.add("account", action="opened", document={})
+
+    assert left().order("on").control("order", 0).found == []
+    assert opened(left()).control("account", 0, after_s=1).found == []
+    assert opened(left()).event(102).says("another account has not ended the cut")
+    assert left().control("account", 0).says("account made 0 of 16")
+    assert History().cut().order("on").control("order", 0).says("order made 0 of 16")
+
+
 def test_a_cause_that_is_forgotten_or_comes_from_nowhere(history):
     history.settings(limit_mode=2)
     assert History().control("order", 1).control("recharge", 0).says("recharge made 0 of 1")

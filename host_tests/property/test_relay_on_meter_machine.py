@@ -95,7 +95,8 @@ class RelayOnMeterMachine(BenchMachine):
         self.version = 1
         self.commissioned = not commissioning
         self.counter = 0
-        self.ordered = self.postpaid = self.faulty = self.silent = False
+        self.ordered = self.postpaid = self.faulty = self.silent = self.closed = False
+        self.emergency_mp = 0
         self.tampered = False
         self.tamper_s = None  # since when a cut for tamper is due
         self.time_known = True
@@ -111,6 +112,7 @@ class RelayOnMeterMachine(BenchMachine):
         self.limited_s = 0  # since when the current is limited
         self.stood = 0  # the causes, as was read
         self.last_seq = 0
+        self.jumped_s = 0  # a step of the clock that the meter takes for time without power
         self.judge = Judge(self)
         self.read()
 
@@ -150,9 +152,14 @@ class RelayOnMeterMachine(BenchMachine):
         return self.available_at_mp(self.bench.meter.energy.import_wh)
 
     def available_at_mp(self, wh):
+        return self.balance_at_mp(wh) + self.emergency_mp
+
+    def balance_at_mp(self, wh):
         return self.credits_mp - (wh - self.price_wh) * self.price_mp_per_wh
 
     def has_credit(self):
+        if self.closed:
+            return not self.standing & a.CREDIT  # as it was at the closing
         floor_mp = self.config.floor_mp
         return self.postpaid or not self.commissioned or self.available_mp() > floor_mp
 
@@ -173,6 +180,7 @@ class RelayOnMeterMachine(BenchMachine):
         return (
             self.up_s < START_S
             or self.faulty
+            or self.closed
             or not self.config.cut_mode
             or (self.no_cut_before_s > self.now_s and not undated)
             or (self.silent and debt_mp < self.config.offline_debt_cap_mp)
@@ -198,7 +206,7 @@ class RelayOnMeterMachine(BenchMachine):
     def read_event(self, code, detail):
         if code == events.LINK_SILENT:
             # When the gateway was heard before a boot is known as of the last checkpoint.
-            silent_s = self.now_s - self.heard_s
+            silent_s = self.now_s - self.heard_s + self.jumped_s
             assert silent_s >= self.config.link_silence_h * HOUR_S - CHECKPOINT_S
             self.silent = True
         elif code == events.LINK_HEARD:
@@ -211,10 +219,11 @@ class RelayOnMeterMachine(BenchMachine):
 
     def read_mode(self, record):
         self.postpaid = record["mode"] == "credit"
+        self.emergency_mp = 0 if self.postpaid else self.emergency_mp
         self.no_cut_before_s = 0
         if not self.postpaid:
             # What is due becomes arrears.
-            self.credits_mp += max(0, -self.available_at_mp(record["import_wh"]))
+            self.credits_mp += max(0, -self.balance_at_mp(record["import_wh"]))
             # While the time is unknown the days have not begun.
             self.no_cut_before_s = self.now_s + SWITCH_S if self.time_known else NEVER_S
 
@@ -226,6 +235,7 @@ class RelayOnMeterMachine(BenchMachine):
         elif reason == "tamper":
             assert self.tamper_s is not None
             self.tampered, self.tamper_s = True, None
+            assert self.closed or not ended & a.CREDIT
         assert standing & (a.ORDER | a.TAMPER) == self.causes() & (a.ORDER | a.TAMPER)
         if reason in ("tamper", "limiter", "over_current"):
             assert self.up_s >= START_S and self.commissioned and not self.faulty
@@ -246,6 +256,8 @@ class RelayOnMeterMachine(BenchMachine):
             self.judge.cut(0)
         elif reason in ("recharge", "partial", "mode"):
             self.judge.restored(reason)
+        elif reason == "account":
+            assert ended == a.CREDIT and not self.closed
         elif reason == "undone":
             self.judge.unheard |= self.silent
 
@@ -260,6 +272,7 @@ class RelayOnMeterMachine(BenchMachine):
             failed = True
         if self.bench.gateway_answers:
             self.heard_s = self.now_s
+            self.jumped_s = 0
         self.latest_s = max(self.latest_s, self.now_s)
         for cause, limit_w in ((a.LIMITER, LIMIT_W), (a.OVER_CURRENT, TRIP_MA * 240 // 1000)):
             over = closed and power_w > limit_w
@@ -371,6 +384,8 @@ class RelayOnMeterMachine(BenchMachine):
 
     def pay(self, amount_mp):
         self.credits_mp += amount_mp
+        if self.balance_at_mp(self.bench.meter.energy.import_wh) > 0:
+            self.emergency_mp = 0
         assert self.order("recharge", amount_mp=amount_mp) == "accepted"
         self.pass_time(1, 0)
 
@@ -416,10 +431,49 @@ class RelayOnMeterMachine(BenchMachine):
         document = tariff_document((None, rate_mp * 1000))
         document["version"] = self.version
         assert self.order("tariff", document=document) == "accepted"
-        wh = self.bench.meter.energy.import_wh
-        self.credits_mp = self.available_at_mp(wh)
-        self.price_mp_per_wh, self.price_wh = rate_mp, wh
-        assert self.bench.meter.balance_mp() == self.available_mp()
+        self.credits_mp = self.balance_at_mp(self.bench.meter.energy.import_wh)
+        self.begin_price(rate_mp)
+
+    def begin_price(self, rate_mp):
+        """`credits_mp` is the balance now."""
+        self.price_mp_per_wh, self.price_wh = rate_mp, self.bench.meter.energy.import_wh
+        assert self.bench.meter.balance_mp() == self.credits_mp
+
+    @precondition(lambda self: not self.postpaid)
+    @stateful.rule(rupees=st.sampled_from([50, 50, 0]))
+    def emergency_credit(self, rupees):
+        self.emergency_mp = rupees * RUPEE_MP
+        assert self.order("emergency", limit_mp=self.emergency_mp) == "accepted"
+        self.pass_time(1, 0)
+
+    @precondition(lambda self: self.commissioned)
+    @stateful.rule(
+        minutes=st.sampled_from([0, 0, 3, 26 * 60]),
+        connect=st.booleans(),
+        rupees=st.sampled_from([-20, 0, 60]),
+    )
+    def another_account(self, minutes, connect, rupees):
+        """The account is closed, and a while later the next one opened."""
+        standing = self.standing
+        self.closed = True
+        self.emergency_mp = 0
+        assert self.order("account", action="closed", document={}) == "accepted"
+        assert standing & ~self.standing == 0
+        self.judge._in_credit()
+        if connect:
+            self.ordered = False
+            assert self.order("relay", state="connected") == "accepted"
+            assert not self.standing & (a.ORDER | a.TAMPER | a.CREDIT)
+        self.pass_minutes(minutes, 60)
+        self.closed = False
+        self.credits_mp = rupees * RUPEE_MP
+        self.price_wh = self.bench.meter.energy.import_wh
+        document = {"account": f"A-{self.counter}", "balance_mp": self.credits_mp}
+        assert self.order("account", action="opened", document=document) == "accepted"
+        self.begin_price(self.price_mp_per_wh)
+        self.pass_time(1, 0)
+        if self.config.grace_s or rupees > 0:
+            assert not self.standing & a.CREDIT
 
     @stateful.rule(limit_ma=st.sampled_from([TRIP_MA, TRIP_MA, 0]))
     def limit_the_current(self, limit_ma):
@@ -470,11 +524,14 @@ class RelayOnMeterMachine(BenchMachine):
 
     @stateful.rule(off_s=st.sampled_from([1, 600, 9 * HOUR_S, 3 * DAY_S]), time_known=st.booleans())
     def cut_the_power(self, off_s, time_known):
+        limited = self.standing & (a.LIMITER | a.OVER_CURRENT)
         self.restart(off_s, time_known)
         undone, operations = self.undone, self.operations
         self.look()
-        # Without an auxiliary contact it may be operated once more, where it is already.
-        assert undone or self.operations == operations or not self.bench.contact.aux
+        # Without an auxiliary contact it may be operated once more, where it is already; a limit's
+        # delay may have ended without power.
+        closed = limited and not self.standing
+        assert undone or closed or self.operations == operations or not self.bench.contact.aux
 
     @stateful.rule(writes=st.integers(1, 12), percent=st.sampled_from([0, 50, 99, 100]))
     def the_power_will_fail(self, writes, percent):
@@ -531,6 +588,10 @@ class RelayOnMeterMachine(BenchMachine):
             return self.bench.meter.set_time(utc_s * 1000)
         except PowerCut:
             before_s, self.bench.utc_s = self.bench.utc_s, utc_s
+            self.jumped_s = max(0, utc_s - before_s)
+            self.tripped_s = {
+                cause: then_s - self.jumped_s for cause, then_s in self.tripped_s.items()
+            }
             self.restart(0, True)
             self.bench.utc_s = before_s
             self.boot_s = before_s

@@ -69,6 +69,7 @@ class Told(NamedTuple):
     partials: int = 0
     at_cap: bool = False  # a grace was given at the cap of debt
     at_end: bool = False  # one was given at the end of a silence
+    would: bool = False  # 1060 was told since a grace began
 
     def anew(self):
         """In credit again: nothing of it counts any more."""
@@ -140,6 +141,7 @@ class Search:
         yield "server heard", 0
         yield "server silent", 0
         yield "another account", 0
+        yield "another mode", 0
         if node.debt is None or node.debt < DEBT_MAX:
             yield "consume", 1
         if node.debt is not None:
@@ -161,8 +163,8 @@ class Search:
         elif what == "server silent":
             rule.apply_event(events.LINK_SILENT, 0)
             told = told._replace(silent=True, unheard=told.unheard or rule.word in (GRACE, DUE))
-        elif what == "another account":
-            rule.begin_anew()
+        elif what in ("another account", "another mode"):
+            (rule.open_account if what == "another account" else rule.begin_anew)()
             if rule.word == IN_CREDIT:
                 told = told.anew()
         elif what == "consume":
@@ -235,7 +237,9 @@ class Search:
         before = rule.word
         rule.apply_event(code, detail or 0)
         if code == events.CREDIT_EXHAUSTED:
-            require((before, rule.word) == (IN_CREDIT, GRACE), code, before)
+            cuts_again = before == DUE and told.would and not holds & WARN_ONLY
+            require(before == IN_CREDIT or cuts_again, code, before, told)
+            require(rule.word == GRACE and (self.config.cut_mode or not told.would), code)
             require(detail == self.config.grace_s, code, detail)
             return Told(silent=told.silent, unheard=told.silent)
         if code == events.IN_CREDIT:
@@ -251,11 +255,13 @@ class Search:
             require(not told.undated and debt > self.config.undated_debt_cap_mp, code, told)
             # The undated hours count as well now, but for the last one, which begins.
             passed_h = min(told.passed_h + told.undated_h, max(0, self.grace_h - 1))
-            return told._replace(undated=True, undated_h=0, warned=False, passed_h=passed_h)
+            told = told._replace(undated=True, undated_h=0, warned=False, passed_h=passed_h)
+            return told._replace(would=False)
         if code == events.OFFLINE_GRACE:
             require((before, rule.word) == (DUE, GRACE) and told.unheard, code, told)
             require(detail == self.config.grace_s, code, detail)
             told = told._replace(passed_h=0, undated_h=0, warned=False, unheard=told.silent)
+            told = told._replace(would=False)
             if told.silent:
                 require(debt >= self.config.offline_debt_cap_mp, "a grace below the cap", debt)
                 require(not told.at_cap, "a second grace at the cap", told)
@@ -265,7 +271,7 @@ class Search:
         warns = not self.config.cut_mode or holds & WARN_ONLY
         require(code == events.WOULD_CUT and warns, code, holds)
         self._judge_cut(debt, told, holds | WARN_ONLY, WARN_ONLY)
-        return told
+        return told._replace(would=True)
 
     def _grace_was_full(self, told):
         require(told.passed_h >= self.grace_h, "the grace was not full", told)
@@ -276,6 +282,7 @@ class Search:
         require(debt is not None, "cut in credit")
         require(self.rule.word == DUE and told.warned, "cut without a warning", told)
         require(allowed or self.config.cut_mode, "cut in the mode that only warns")
+        require(not told.would, "cut without a grace behind the mode that only warns")
         self._grace_was_full(told)
         if holds & UNDATED and told.undated and debt > self.config.undated_debt_cap_mp:
             allowed |= UNDATED | OUTSIDE | WARNED

@@ -86,9 +86,10 @@ def test_a_planted_bug_is_found(rule_class, why):
 @pytest.mark.parametrize(
     ("table", "why"),
     [
-        ("-ee-b---b--pbuu-ba--bag-baw-bao-", "credit and state"),
-        ("-eecb---b--pbuu-ba--bag-baw-ba--", "not cut, though nothing holds it"),
-        ("-eecb---b--pbuu-bao-bag-baw-bao-", "cut while held by|cut without the grace"),
+        ("-ee-b---b--pbuu-ba--bag-baw-bab-bao-", "credit and state"),
+        ("-eecb---b--pbuu-ba--bag-baw-bab-ba--", "not cut, though nothing holds it"),
+        ("-eecb---b--pbuu-ba--bag-baw-bao-bao-", "cut without a grace behind the mode"),
+        ("-eecb---b--pbuu-bao-bag-baw-bab-bao-", "cut while held by|cut without the grace"),
     ],
 )
 def test_a_wrong_table_is_found(table, why, monkeypatch):

@@ -362,6 +362,38 @@ def test_a_power_failure_counts_as_grace_only_if_so_set(make):
         assert bench.meter.live()["grace_s"] == pytest.approx(grace_s, abs=60)
 
 
+@pytest.mark.parametrize("step_s", [5, 20, 60])
+def test_a_grace_that_an_order_begins_between_two_samples_is_a_full_one(make, step_s):
+    bench = make(rules={"grace_s": 3600, "window_start_min": 0, "window_end_min": 1440})
+    bench.order("r-1", 1, amount_mp=RUPEE_MP)
+    bench.run(600, step_s=step_s)
+    bench.pass_ms(step_s * 800)
+    bench.order("a-1", 2, "adjustment", entry="adjustment", amount_mp=-RUPEE_MP)
+    bench.pass_ms(step_s * 200)
+    bench.utc_s += step_s
+    bench.meter.sample(6000, 0, step_s * 1000)
+    bench.meter.tick(step_s * 1000)
+    bench.run(3600 + step_s, step_s=step_s)
+    begun_s, over_s = (bench.records("event", code)[-1]["utc_s"] for code in (1002, 1003))
+    assert 3600 <= over_s - begun_s <= 3600 + step_s
+
+
+def test_a_share_of_the_debt_is_one_of_all_that_is_owed(make):
+    bench = make(rules={"emergency_limit_mp": 50 * RUPEE_MP, "restore_percent": 50})
+    bench.run(60)
+    assert bench.meter.take_emergency("button")
+    while bench.contact.closed:
+        bench.run(60, 900, step_s=60)
+    owed_mp = -bench.meter.balance_mp()
+    assert owed_mp > 60 * RUPEE_MP
+    beyond_mp = owed_mp - 50 * RUPEE_MP
+    bench.order("r-1", 1, amount_mp=beyond_mp * 3 // 4)
+    assert not bench.contact.closed
+    bench.order("r-2", 2, amount_mp=beyond_mp // 4 + RUPEE_MP)  # above its end again
+    bench.run(10)
+    assert bench.contact.closed
+
+
 def test_tamper_cuts_if_so_set_and_only_the_utility_lifts_it(make):
     bench = make(rules={"tamper_cut": 1})
     bench.order("r-1", 1, amount_mp=5 * RUPEE_MP)
@@ -410,8 +442,33 @@ def test_a_cut_for_tamper_that_is_still_to_come_can_be_called_off(make, by):
     else:
         answer = bench.order("s-1", 1, "settings", document={"tamper_cut": 0})
         assert answer["result"] == "accepted"
+    bench.cover.level = 0
     bench.run(300)
     assert (standing(bench), bench.contact.closed) == (([], "connected", 1), 1)
+    bench.order("s-2", 2, "settings", document={"tamper_cut": 3})
+    bench.run(300)
+    assert bench.contact.closed  # it is over, and stays so
+
+
+@pytest.mark.parametrize("by", ["order", "configuration"])
+def test_a_cover_that_was_opened_before_it_was_to_be_cut_for_is_not_cut_for(make, by):
+    bench = make()
+    bench.run(120)
+    bench.cover.level = 1
+    bench.run(5, step_s=1)
+    bench.cover.level = 0
+    bench.run(5, step_s=1)
+    assert bench.records("event", 251)
+    if by == "order":
+        bench.order("s-1", 1, "settings", document={"tamper_cut": 1})
+    else:
+        bench.configure(rules={"tamper_cut": 1})
+        bench.restart(off_s=10)
+    bench.run(300)
+    assert bench.contact.closed and not bench.records("control")
+    bench.cover.level = 1
+    bench.run(10, step_s=1)
+    assert standing(bench)[0] == ["tamper"]
 
 
 @pytest.mark.parametrize("by", ["order", "console"])
@@ -436,12 +493,17 @@ def test_nothing_is_cut_before_the_meter_is_in_service(make, by):
     assert standing(bench)[0] == ["credit"]
 
 
-def test_who_was_only_warned_gets_a_grace_before_the_first_cut(make):
+@pytest.mark.parametrize("by", ["order", "configuration"])
+def test_who_was_only_warned_gets_a_grace_before_the_first_cut(make, by):
     bench = make(rules={"cut_mode": 0, "window_days": 127})
     bench.run(15 * DAY_S + 11 * HOUR_S, step_s=60)
     assert bench.records("event", 1060) and len(bench.records("event", 1002)) == 1
-    answer = bench.order("s-1", 1, "settings", document={"cut_mode": 1})
-    assert answer["result"] == "accepted"
+    if by == "order":
+        answer = bench.order("s-1", 1, "settings", document={"cut_mode": 1})
+        assert answer["result"] == "accepted"
+    else:
+        bench.configure(rules={"cut_mode": 1, "window_days": 127})
+        bench.restart(off_s=5)
     bench.run(60, step_s=60)
     assert len(bench.records("event", 1002)) == 2
     bench.restart(cause="soft")

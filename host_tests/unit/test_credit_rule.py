@@ -69,12 +69,12 @@ def cut(debt_mp=0, **settings):
 
 
 def test_the_table_is_total_and_each_action_has_its_place():
-    actions = {pair: credit_rule.action_of(*pair) for pair in product(STATES, range(8))}
+    actions = {pair: credit_rule.action_of(*pair) for pair in product(STATES, range(9))}
     assert len(credit_rule.TABLE) == len(actions)
     assert set(actions.values()) == {"-", *BECOMES}
     for (state, event), action in actions.items():
         if action == "o":
-            assert (state, event) == (DUE, 7)
+            assert (state, event) == (DUE, 8)
         if action in ("c", "p"):
             assert state == CUT
         if state == IN_CREDIT:
@@ -95,9 +95,8 @@ def test_grace_then_the_first_moment_without_a_hold():
     household.run(1)
     assert household.step(5, a.OUTSIDE) == [events.GRACE_OVER]
     for bit in range(14):
-        told = [events.WOULD_CUT] if 1 << bit == a.WARN_ONLY else []
-        if 1 << bit != a.SERVER_DOWN:
-            assert household.step(5, 1 << bit) == told
+        if 1 << bit not in (a.SERVER_DOWN, a.WARN_ONLY):
+            assert household.step(5, 1 << bit) == []
     assert household.step(5) == ["credit"]
     assert household.step(5) == []
     assert household.step(None) == ["recharge"]
@@ -165,8 +164,18 @@ def test_warn_only_tells_once_what_it_would_have_done():
     household.step(0)
     household.run(DAY_S)
     assert household.step(0) == [events.GRACE_OVER, events.WOULD_CUT]
+
+
+def test_who_was_told_what_would_have_been_done_has_a_full_grace_before_it_is():
+    household = due(cut_mode=0)
+    assert household.step(9) == [events.WOULD_CUT]
     household.config.cut_mode = 1
-    assert household.step(0) == ["credit"]
+    household.reboot()
+    assert household.step(9, a.OUTSIDE) == [events.CREDIT_EXHAUSTED]
+    household.run(DAY_S - 1)
+    assert household.step(9) == []
+    household.run(1)
+    assert household.step(9) == [events.GRACE_OVER, "credit"]
 
 
 def undated_household(**settings):
@@ -362,16 +371,26 @@ def test_an_order_leaves_a_grace_alone():
     assert household.rule.word == DUE
 
 
-def test_another_account_begins_anew_but_a_cut_stands():
+def test_without_a_ledger_it_begins_anew_but_a_cut_stands():
     household = due()
     household.rule.begin_anew()
     assert household.rule.word == IN_CREDIT
     household = cut()
+    household.rule.begin_anew()
+    assert household.rule.word == CUT
     household.rule.apply_event(events.LEDGER_LOST, 1)
     assert household.rule.word == CUT
     household = due()
     household.rule.apply_event(events.LEDGER_LOST, 1)
     assert household.rule.word == IN_CREDIT
+
+
+def test_another_account_has_nothing_of_the_last_not_even_its_cut():
+    for household in (due(), cut(5)):
+        household.rule.open_account()
+        household.rule.apply_control("account", 0, 5)
+        assert household.step(5) == [events.CREDIT_EXHAUSTED]
+        assert household.rule.grace_left_s == DAY_S
 
 
 def test_older_snapshots_knew_two_members():

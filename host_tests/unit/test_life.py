@@ -6,7 +6,7 @@ from firmware.core.civil import DAY_S
 from firmware.credit import life
 from firmware.credit.account import Account
 from host_tests.chaos import judge
-from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, Bench
+from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, Bench, PowerFailed
 
 RUPEE_MP = 100000
 # 31 days from the first of January, local time.
@@ -219,7 +219,9 @@ def test_the_next_tenant_begins_with_nothing_of_the_last(make_bench):
     audited(bench)
 
 
-def test_a_supply_that_was_cut_comes_back_with_the_next_account_in_credit(make_bench):
+@pytest.fixture
+def left_cut(make_bench):
+    """A bench whose account was closed while it was cut for want of credit."""
     bench = make_bench()
     while bench.meter.balance_mp() > 0:
         bench.run(10, 6000)
@@ -228,11 +230,51 @@ def test_a_supply_that_was_cut_comes_back_with_the_next_account_in_credit(make_b
     close(bench)
     bench.run(DAY_S, 0, step_s=60)
     assert not bench.contact.closed
-    assert open_(bench, balance_mp=-RUPEE_MP)["result"] == "accepted"
-    bench.run(HOUR_S, 0, step_s=60)
-    assert not bench.contact.closed
-    bench.order("r-1", 70, amount_mp=5 * RUPEE_MP)
+    return bench
+
+
+@pytest.mark.parametrize("balance_mp", [-RUPEE_MP, 0, RUPEE_MP])
+def test_a_cut_is_not_handed_on_to_the_next_account(left_cut, balance_mp):
+    bench = left_cut
+    warned = len(bench.records("event", 1002))
+    assert open_(bench, balance_mp=balance_mp)["result"] == "accepted"
     assert bench.contact.closed
+    assert bench.records("control")[-1]["reason"] == "account"
+    bench.restart(off_s=60)
+    bench.run(23 * HOUR_S, 0, step_s=60)
+    assert bench.contact.closed
+    assert len(bench.records("event", 1002)) == warned + (balance_mp <= 0)
+    bench.run(2 * DAY_S, 0, step_s=60)
+    assert bench.contact.closed == (balance_mp > 0)
+    audited(bench)
+
+
+def test_a_power_failure_between_an_opening_and_its_contact_leaves_nobody_in_the_dark(left_cut):
+    bench = left_cut
+    append = bench.meter.append
+
+    def fails(kind, *arguments):
+        if kind == "control":
+            raise PowerFailed
+        append(kind, *arguments)
+
+    bench.meter.append = fails
+    with pytest.raises(PowerFailed):
+        open_(bench)
+    bench.restart()
+    bench.run(10)
+    assert bench.contact.closed and bench.meter.live()["causes"] == []
+
+
+def test_the_utility_connects_what_a_closed_account_has_left(left_cut):
+    bench = left_cut
+    assert bench.order("c-1", 70, "relay", state="connected")["result"] == "accepted"
+    assert bench.contact.closed
+    bench.restart()
+    bench.run(3 * DAY_S, 0, step_s=60)
+    assert bench.contact.closed
+    assert not bench.order("c-2", 71, "relay", state="connected").get("field")
+    assert len([r for r in bench.records("control") if r["reason"] == "order"]) == 1
     audited(bench)
 
 

@@ -363,6 +363,26 @@ def time_stays_unknown(session):
     session.run(120, 900)
 
 
+def accounts_that_are_cut(session):
+    """The utility connects what a closed account has left; another cut ends with the next one."""
+    spend(session)
+    while session.truth.contact:
+        session.run(600, 900, step_s=120)
+    session.send_new("account", action="closed", document={})
+    session.run(60, 900)
+    session.send_new("relay", state="connected")
+    opening = {"account": "A-4", "balance_mp": RUPEE_MP}
+    session.send_new("account", RUPEE_MP, action="opened", document=opening)
+    while session.truth.contact:
+        session.run(600, 900, step_s=120)
+    session.send_new("account", action="closed", document={})
+    session.restart()
+    session.send_new("account", action="opened", document={"account": "A-5", "balance_mp": 0})
+    session.run(120, 900)
+    session.pay(2 * RUPEE_MP)
+    session.run(60, 900)
+
+
 def spend(session):
     """Pays until there is credit, and uses it up."""
     session.pay(RUPEE_MP + 2 * max(0, -session.meter.balance_mp()))
@@ -486,6 +506,7 @@ STEPS = (
     ("only warns", only_warns, ("control", "event")),
     ("server is down", server_is_down, ("control", "event")),
     ("time stays unknown", time_stays_unknown, ("control", "event")),
+    ("accounts that are cut", accounts_that_are_cut, ("account", "control", "event")),
     ("journal is compacted", journal_is_compacted, ("event", "period")),
     ("ledger is lost", ledger_is_lost, ("event", "resync", "credit")),
 )

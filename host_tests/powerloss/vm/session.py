@@ -257,10 +257,14 @@ class Truth:
                 if cuts and not before and word != "cut":
                     word = "in_credit"  # who was only warned gets a grace
             elif kind in ("account", "mode"):
-                if word != "cut" and record.get("mode") != "prepayment":
+                if word == "cut" and record.get("action") != "opened":
+                    continue
+                if record.get("mode") != "prepayment":
                     word = "in_credit"
             elif kind in ("relay", "control"):
                 word = _WORDS.get(record["reason"], word)
+                if word == "cut" and not record.get("standing", 16) & 16:
+                    word = "in_credit"  # by order, of a closed account
         return word
 
     def _acked(self, seq):
