@@ -78,10 +78,14 @@ class Control:
         self._tampered = 0  # what is to be cut for and has happened: bits of `tamper_cut`
         self._warned_utc_s = 0
         self._undated_told = False
-        self._lived_s = 0  # ever, at the last record; as far as it is known, also without power
-        self._record_up_s = 0  # of that record
+        self._lived_s = 0  # ever, as far as it is known, also without power: up to this uptime
+        self._lived_up_s = 0
+        # By that count: the last moment with a time; the boot, and the last such moment before it;
+        # when the grace began.
+        self._dated_s = self._boot_s = self._mark_s = self._grace_s = 0
         self._run_up_ms = 0  # when time was let pass last
-        self._early_ms = 0  # of what passes next: that before the grace began
+        self._was_dated = False  # then
+        self._early_ms = 0  # of what passes next: that in which no grace ran
         self._test_up_ms = 0
         self._closed_early = False  # though a credit cut stands, before the record that ends it
 
@@ -89,6 +93,7 @@ class Control:
 
     def state(self):
         """The state as a list for a snapshot; `restore` takes it back."""
+        self._live_on()
         return [
             self.standing,
             self.rule.state(),
@@ -101,7 +106,11 @@ class Control:
             self._power.state(),
             self._current.state(),
             self._lived_s,
-            self._record_up_s,
+            self._lived_up_s,
+            self._dated_s,
+            self._boot_s,
+            self._mark_s,
+            self._grace_s,
         ]
 
     def restore(self, state):
@@ -111,7 +120,10 @@ class Control:
             self.commissioned, self._tampered, contactor = state["control"][4:7]
             self.rule.restore(rule)
             self.contactor.restore(contactor)
-            calendar, power, current, self._lived_s, self._record_up_s = state["control"][7:]
+            calendar, power, current, self._lived_s, self._lived_up_s = state["control"][7:12]
+            if len(state["control"]) > 12:
+                times = state["control"][12:]
+                self._dated_s, self._boot_s, self._mark_s, self._grace_s = times
             self.calendar.restore(calendar)
             self._power.restore(power)
             self._current.restore(current)
@@ -127,17 +139,17 @@ class Control:
     def apply(self, record):
         """Takes a journal record: live after it is written, and at recovery."""
         kind = record["type"]
-        if record["time_valid"] and (
+        # Event 101 has the time at which the power failed, not that of its record.
+        dated = record["time_valid"] and record.get("code") != events.POWER_FAILED
+        if dated and (
             self._warned_utc_s == _UNDATED
             or self._warned_utc_s > record["utc_s"] + civil.DAY_S  # the clock was far ahead
         ):
             self._warned_utc_s = record["utc_s"]
         if kind == "boot":
-            self._record_up_s = 0
-        passed_s = record["up_s"] - self._record_up_s
-        if passed_s > 0:  # one that waited is older than the last
-            self._lived_s += passed_s
-            self._record_up_s += passed_s
+            self._lived_up_s = 0
+            self._boot_s, self._mark_s = self._lived_s, self._dated_s
+        self._live(record["up_s"])
         if kind == "control":
             self._apply_control(record, record["standing"])
         elif kind == "relay":
@@ -168,10 +180,29 @@ class Control:
             self.rule.begin_anew()
         if self.rule.begun:
             self.rule.begun = False
+            self._grace_s = self._lived_s
             self._early_ms = self._meter.clock.up_ms() - self._run_up_ms
+        if dated:
+            self._dated_s = self._lived_s
+
+    def _live(self, up_s):
+        """Time has passed up to an uptime of this boot."""
+        passed_s = up_s - self._lived_up_s
+        if passed_s > 0:  # a record that waited is older than the last
+            self._lived_s += passed_s
+            self._lived_up_s += passed_s
+
+    def _live_on(self):
+        """The same up to now."""
+        clock = self._meter.clock
+        self._live(clock.up_s())
+        if clock.utc_s() is not None:
+            self._dated_s = self._lived_s
 
     def _apply_control(self, record, standing):
         begun = standing & ~self.standing
+        if self.standing and not standing:
+            self._early_ms = self._meter.clock.up_ms() - self._run_up_ms
         self.standing = standing
         self._power.apply(standing & causes.LIMITER, self._lived_s)
         self._current.apply(standing & causes.OVER_CURRENT, self._lived_s)
@@ -208,12 +239,24 @@ class Control:
         self.contactor.apply_event(code, record["detail"])
 
     def _without_power(self, record, off_s):
-        if off_s > 0 and record["time_valid"]:
-            if not self.standing:
-                self.rule.run(record["utc_s"], off_s * 1000, False)
-            self._lived_s += off_s
-        self._power.resume(self._lived_s)
-        self._current.resume(self._lived_s)
+        # Since the last moment with a time, less what was lived without one.
+        away_s = off_s - (self._boot_s - self._mark_s)
+        if away_s > 0 and record["time_valid"]:
+            # Of what began behind that moment nobody knows whether it was before the outage.
+            if not self.standing and self._grace_s <= self._mark_s:
+                self.rule.run(record["utc_s"], away_s * 1000, False)
+            self._power.shift(self._mark_s, away_s)
+            self._current.shift(self._mark_s, away_s)
+            if self._grace_s > self._mark_s:
+                self._grace_s += away_s
+            if self._dated_s > self._mark_s:
+                self._dated_s += away_s
+            self._boot_s += away_s
+            self._lived_s += away_s
+        # What has passed since the limits were judged last is still to come to them.
+        judged_s = self._lived_s - (record["up_s"] - self._run_up_ms // 1000)
+        self._power.resume(judged_s)
+        self._current.resume(judged_s)
 
     def set(self, settings):
         """Takes settings that an order made: a grace that runs goes on as it is."""
@@ -231,6 +274,7 @@ class Control:
             self.standing = self.standing & ~causes.BY_UTILITY | by_utility
         self._heard_utc_s = self._heard_utc_s or self._meter.clock.utc_s() or 0
         self._tampered &= self._meter.config.tamper_cut
+        self._was_dated = self._meter.clock.utc_s() is not None
         wanted = self.standing & ~causes.TEST
         reason = "start"
         if wanted & causes.CREDIT and (self._meter.service or self._is_undone()):
@@ -355,7 +399,9 @@ class Control:
         if self._early_ms >= _ORDER_MS:
             dt_ms = max(0, dt_ms - self._early_ms)
         self._early_ms = 0
-        self.rule.run(utc_s, dt_ms, not self.standing and self._is_supplied())
+        dated_utc_s = utc_s if self._was_dated else None  # for all of this time
+        self._was_dated = utc_s is not None
+        self.rule.run(dated_utc_s, dt_ms, not self.standing and self._is_supplied())
 
     def _is_supplied(self):
         """The contact is closed, or so much flows that it must be, whatever its feedback says."""
@@ -367,7 +413,7 @@ class Control:
         return self.rule.word in (credit_rule.GRACE, credit_rule.DUE) and not self.standing
 
     def limit(self, dt_ms):
-        """Trips, recloses or locks out what load and current ask for. Raises StorageError."""
+        """Trips, recloses or locks out what load and current ask for."""
         energy = self._meter.energy
         load_w = energy.power_mw // 1000
         current_ma = energy.current_ua // 1000
@@ -375,10 +421,13 @@ class Control:
             load_w = current_ma = 0  # the last values are none to trip by
         elif energy.reversed and self._meter.config.export_counts:
             load_w = 0  # what is exported is no load
-        self._limit(self._power, load_w, dt_ms, causes.LIMITER, "limiter")
-        self._limit(self._current, current_ma, dt_ms, causes.OVER_CURRENT, "over_current")
+        attempt = self._meter.attempt
+        attempt(self._limit, self._power, load_w, dt_ms, causes.LIMITER, "limiter")
+        attempt(self._limit, self._current, current_ma, dt_ms, causes.OVER_CURRENT, "over_current")
 
     def _limit(self, limiter, value, dt_ms, cause, reason):
+        if dt_ms > self._meter.gap_limit_ms and not limiter.stands:
+            dt_ms = 0  # there were no samples
         asked = limiter.judge(value, dt_ms, True)
         if asked == TRIP:
             self.begin(cause, reason)  # or it is asked again with the next second
@@ -507,9 +556,22 @@ class Control:
             self._doubt_up_s = up_s + _DOUBT_S
             self._doubt_again_up_s = up_s + civil.DAY_S
 
-    def heard_at(self, utc_s):
-        """The gateway was heard before this boot, in these UTC s, as a checkpoint knows."""
-        self._heard_utc_s = max(self._heard_utc_s, utc_s)
+    def checkpoint(self):
+        """What `take_checkpoint` takes back, a tuple."""
+        self._live_on()
+        times = self._lived_s, self._lived_up_s, self._dated_s
+        return (self.rule.undated_s, self.heard_utc_s()) + times
+
+    def take_checkpoint(self, undated_s, heard_utc_s, lived_s, lived_up_s, dated_s):
+        """How far time had come when a checkpoint was written."""
+        self.rule.undated_s = undated_s
+        self._heard_utc_s = max(self._heard_utc_s, heard_utc_s)
+        if lived_s > self._lived_s:  # one of older firmware says 0
+            self._lived_s, self._lived_up_s, self._dated_s = lived_s, lived_up_s, dated_s
+
+    def limits(self):
+        """True while a limit has the contact open, whose delay is to come to its end."""
+        return self.standing & (causes.LIMITER | causes.OVER_CURRENT) != 0
 
     def heard_utc_s(self):
         """When the gateway was heard last, UTC s; before it ever was, when the time was first

@@ -39,10 +39,11 @@ from firmware.warning import Warnings
 
 # import_wh, its half mJ, grace_left_s, utc_s, export_wh, its half mJ, the running interval's
 # supply_s and over_load_s, undated_s, heard_utc_s (0.1.0 had the first four)
-CHECKPOINT_FORMAT = "<QIiIQIIIII"
+CHECKPOINT_FORMAT = "<QIiIQIIIIIIII"
 
 _CHECKPOINT_WH = const(10)
 _CHECKPOINT_MAX_MS = const(900000)
+_CHECKPOINT_LIMITED_MS = const(60000)  # while a limit has the contact open
 _CHECKPOINT_MIN_MS = const(10000)
 _SENSOR_FAULT_MS = const(5000)
 _TIME_STEP_MAX_S = const(86400)
@@ -238,8 +239,7 @@ class Meter:
         if export_wh >= self.energy.export_wh:
             self.energy.exported.restore(export_wh, export_half_mj)
         self.control.rule.grace_left_s = grace_left_s
-        self.control.rule.undated_s = checkpoint[8]
-        self.control.heard_at(checkpoint[9])
+        self.control.take_checkpoint(*checkpoint[8:])
         self.last_utc_s = max(self.last_utc_s, utc_s)
         self.profiles.block.restore(*checkpoint[6:8])
 
@@ -316,7 +316,7 @@ class Meter:
             self.account = account
         self._balance_key = None
         self._steady_wh = -1
-        if record["utc_s"]:
+        if record["utc_s"] and record.get("code") != events.POWER_FAILED:  # of an older moment
             self.last_utc_s = record["utc_s"]
         # Every record with a register has persisted that register.
         wh = record.get("import_wh", 0)
@@ -420,9 +420,8 @@ class Meter:
                 exported.half_mj,
                 self.profiles.block.supply_s,
                 self.profiles.block.over_load_s,
-                self.control.rule.undated_s,
-                self.control.heard_utc_s(),
             )
+            + self.control.checkpoint()
         )
         self._checkpointed()
 
@@ -594,7 +593,7 @@ class Meter:
             self.billing.close(utc_s)
         self.control.run(utc_s, dt_ms)
         self.attempt(self.control.step, utc_s)
-        self.attempt(self.control.limit, dt_ms)
+        self.control.limit(dt_ms)
         tamper.poll(self._watches, self._magnet, self._cover, dt_ms)
         self._tell()
         self.control.contactor.step(None if self._sensor_failed_ms else self.energy.current_ua)
@@ -602,7 +601,7 @@ class Meter:
             return
         since_ms = self.clock.up_ms() - self._checkpoint_up_ms
         if since_ms >= _CHECKPOINT_MIN_MS and (
-            since_ms >= _CHECKPOINT_MAX_MS
+            since_ms >= (_CHECKPOINT_LIMITED_MS if self.control.limits() else _CHECKPOINT_MAX_MS)
             or self.energy.import_wh - self._committed_wh >= _CHECKPOINT_WH
             or self.energy.export_wh - self._committed_export_wh >= _CHECKPOINT_WH
         ):

@@ -50,9 +50,9 @@ class Limiter:
     def judge(self, value, dt_ms, may_trip):
         """What is to be done now: TRIP, RECLOSE, LOCK or None; call it once a second.
 
-        value: W or mA, `dt_ms` after the one before; may_trip: False while nothing may trip, which
-        then does so as soon as it may if it is still above the limit. The time above it begins with
-        the first value that is.
+        value: W or mA, `dt_ms` after the one before (0: a new stretch); may_trip: False while
+        nothing may trip, which then does so as soon as it may if it is still above the limit. The
+        time above it begins with the first value that is.
         """
         config = self._config
         if self._which == CURRENT:
@@ -68,18 +68,17 @@ class Limiter:
             wait_s = config.trip_over_s if self._which == CURRENT else config.limit_over_s
         elif not limit:
             return RECLOSE
-        elif self._locked:
+        elif self._locked or len(self._trips_s) >= config.limit_attempts:
             wait_s = config.limit_lockout_s
-        elif len(self._trips_s) >= config.limit_attempts:
-            return LOCK
         else:
             wait_s = config.limit_reclose_s
-        if self._lasts_ms < 0:
+        if self._lasts_ms < 0 or not (dt_ms or self.stands):
             self._lasts_ms = 0
         elif self._lasts_ms < wait_s * 1000:
             self._lasts_ms += dt_ms
         if self._lasts_ms < wait_s * 1000:
-            return None
+            locks = self.stands and not self._locked
+            return LOCK if locks and len(self._trips_s) >= config.limit_attempts else None
         if self.stands:
             return RECLOSE
         return TRIP if may_trip else None
@@ -102,6 +101,12 @@ class Limiter:
         else:
             return
         self._lasts_ms = 0 if self.stands else -1
+
+    def shift(self, from_s, by_s):
+        """What was later than `from_s` on that count was `by_s` later still, as is known now."""
+        self._trips_s = [trip_s + by_s if trip_s > from_s else trip_s for trip_s in self._trips_s]
+        if self._locked > from_s:
+            self._locked += by_s
 
     def resume(self, now_s):
         """Behind a power failure: the delay that runs is as long as that count says."""

@@ -3,8 +3,10 @@
 It shares nothing with firmware/credit but the records.
 """
 
+import copy
 from collections import defaultdict
 
+from firmware.core.events import LEDGER_LOST
 from host_tests.property import charges_model
 
 DAY_MIN = 1440
@@ -17,6 +19,7 @@ class Bill:
         self.part = None
         self.closed_mp = 0
         self.tenantless = None  # the tariff in force while the account is closed, and since when
+        self.unsure = None  # behind a lost ledger: (register, the part before) of each tally
 
     @property
     def start_wh(self):
@@ -39,8 +42,14 @@ class Bill:
             self._change_tariff(record)
         elif self.part is None:
             return
+        elif kind == "event" and record["code"] == LEDGER_LOST:
+            self.unsure = []
         elif kind == "tally":
+            if self.unsure is not None:
+                self.unsure.append((record["import_wh"], copy.deepcopy(self.part)))
             self.part.tally(record)
+        elif kind == "resync":
+            self._resync(record["document"].get("usage"))
         elif kind == "credit" and record["kind"] == "recharge":
             self.part.recharge()
         elif kind == "period" and 0 < record["start_utc_s"] < record["end_utc_s"]:
@@ -52,6 +61,12 @@ class Bill:
             if self.part.whole:  # a wrong time ended the period before, and charged this one's days
                 self.part.paid, self.part.first = True, None
                 self.part.collected.clear()
+
+    def _resync(self, usage):
+        """What the gateway did not know yet of the lost time does not count."""
+        while usage and self.unsure and self.unsure[-1][0] > usage["at_wh"]:
+            self.part = self.unsure.pop()[1]
+        self.unsure = None
 
     def _change_account(self, record):
         """A closing or an opening on the same meter; moves between meters are not judged here."""

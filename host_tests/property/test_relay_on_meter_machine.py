@@ -112,7 +112,7 @@ class RelayOnMeterMachine(BenchMachine):
         self.limited_s = 0  # since when the current is limited
         self.stood = 0  # the causes, as was read
         self.last_seq = 0
-        self.jumped_s = 0  # a step of the clock that the meter takes for time without power
+        self.jumped_s = 0  # a step of the clock that a boot may take for time without power
         self.judge = Judge(self)
         self.read()
 
@@ -571,6 +571,7 @@ class RelayOnMeterMachine(BenchMachine):
             return
         self.bench.utc_s += step_s
         self.heard_s = self.now_s
+        self.jumped_s = max(self.jumped_s, step_s)  # when it heard is on flash by the old clock
         self.boot_s += step_s
         self.moved_s += step_s
         self.limited_s += step_s

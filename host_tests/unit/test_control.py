@@ -2,6 +2,7 @@
 
 import pytest
 
+from firmware.meter import Meter
 from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, Contact, PowerFailed
 
 RUPEE_MP = 100000
@@ -296,6 +297,21 @@ def test_a_warning_at_an_unknown_time_counts_from_when_it_is_known(make):
     assert bench.records("control")[0]["utc_s"] >= known_utc_s + 2 * DAY_S
 
 
+def test_a_power_failure_gives_no_date_to_a_warning_at_an_unknown_time(make):
+    bench = make(rules={"warned_days": 7, "window_days": 127, "grace_s": 0})
+    bench.order("r-1", 1, amount_mp=20 * RUPEE_MP)
+    bench.run(120, step_s=60)
+    bench.meter.snapshot()
+    bench.restart(off_s=10 * DAY_S, time_known=False)
+    bench.run(HOUR_S, 12000, step_s=60)
+    assert bench.records("event", 1002)[0]["time_valid"] == 0
+    bench.restart(off_s=10, time_known=False)
+    bench.meter.set_time(bench.utc_s * 1000)
+    known_s = bench.utc_s
+    bench.run(9 * DAY_S, step_s=60)
+    assert bench.records("control")[0]["utc_s"] >= known_s + 7 * DAY_S
+
+
 def test_credit_ends_at_the_floor(make):
     bench = make(rules={"floor_mp": -3 * RUPEE_MP})
     bench.run(60, step_s=30)
@@ -376,6 +392,72 @@ def test_a_grace_that_an_order_begins_between_two_samples_is_a_full_one(make, st
     bench.run(3600 + step_s, step_s=step_s)
     begun_s, over_s = (bench.records("event", code)[-1]["utc_s"] for code in (1002, 1003))
     assert 3600 <= over_s - begun_s <= 3600 + step_s
+
+
+def test_only_time_with_a_closed_contact_is_grace_also_between_two_samples(make):
+    bench = make(rules={"grace_s": 3600})
+    bench.run(300, step_s=60)
+    grace_s = bench.meter.live()["grace_s"]
+    for i in range(20):
+        switch(bench, 2 * i + 1, "disconnected")
+        bench.pass_ms(59_000)
+        switch(bench, 2 * i + 2, "connected")
+        bench.pass_ms(1000)
+        bench.utc_s += 60
+        bench.meter.sample(6000, 0, 60_000)
+        bench.meter.tick(60_000)
+    assert grace_s - 20 <= bench.meter.live()["grace_s"] < grace_s
+
+
+def test_what_came_before_the_time_was_known_is_no_grace(make):
+    bench = make(rules={"grace_s": 3600})
+    bench.run(300, step_s=60)
+    bench.restart(off_s=60, time_known=False)
+    bench.run(300, step_s=60)
+    grace_s = bench.meter.live()["grace_s"]
+    bench.pass_ms(59_000)
+    bench.meter.set_time((bench.utc_s + 59) * 1000)
+    bench.pass_ms(1000)
+    bench.utc_s += 60
+    bench.meter.tick(60_000)
+    assert bench.meter.live()["grace_s"] == grace_s
+
+
+@pytest.mark.parametrize("told_by", ["gateway", "clock chip"])
+def test_an_outage_before_a_grace_is_none_of_it(make, told_by):
+    bench = make(rules={"grace_counts_outage": 1})
+    bench.order("r-1", 1, amount_mp=RUPEE_MP)
+    bench.run(120, step_s=60)
+    bench.meter.snapshot()
+    bench.restart(off_s=2 * DAY_S, time_known=False)
+    bench.run(300, 6000, step_s=60)
+    assert bench.records("event", 1002)[-1]["time_valid"] == 0
+    if told_by == "gateway":
+        bench.meter.set_time(bench.utc_s * 1000)
+        bench.run(60, step_s=60)
+    else:
+        bench.restart(off_s=10)
+    assert bench.meter.live()["grace_s"] >= DAY_S - 60
+
+
+def test_an_outage_is_taken_off_a_grace_once(make, monkeypatch):
+    bench = make(rules={"grace_counts_outage": 1})
+    bench.run(300, step_s=60)
+    grace_s = bench.meter.live()["grace_s"]
+    append = Meter.append
+
+    def fails(meter, kind, fields, *time):
+        if kind == "event" and fields["code"] == 102:
+            raise PowerFailed
+        append(meter, kind, fields, *time)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Meter, "append", fails)
+        for off_s in (4 * HOUR_S, 2, 2):
+            with pytest.raises(PowerFailed):
+                bench.restart(off_s)
+    bench.restart(off_s=2)
+    assert grace_s - 4 * HOUR_S - 400 <= bench.meter.live()["grace_s"] <= grace_s - 4 * HOUR_S
 
 
 def test_a_share_of_the_debt_is_one_of_all_that_is_owed(make):

@@ -4,8 +4,10 @@ import functools
 
 import pytest
 
+from firmware.core import events
+from firmware.meter import Meter
 from firmware.storage.errors import StorageError
-from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S
+from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, PowerFailed
 
 DAY_S = 24 * HOUR_S
 LOAD_W = 1200
@@ -93,6 +95,108 @@ def test_trips_far_apart_do_not_come_together_over_a_restart(limited):
     limited.run(242, HIGH_W)
     assert [reason for reason, _ in changes(limited)] == ["limiter", "ended"] * 5
     assert limited.records("event", 1062) == []
+
+
+@pytest.fixture
+def make_locked(make_bench):
+    """Makes a bench that one trip locks out for two hours; it has lived for two minutes."""
+
+    def make(**config):
+        bench = make_bench(
+            **LIMITED, limit_over_s=10, limit_attempts=1, limit_lockout_s=2 * HOUR_S, **config
+        )
+        bench.run(120, LOW_W)
+        return bench
+
+    return make
+
+
+def open_for_s(bench, most_s=3 * DAY_S):
+    """Seconds until the contact closes; nothing is drawn meanwhile."""
+    for passed_s in range(0, most_s, 10):
+        if bench.contact.closed:
+            return passed_s
+        bench.run(10, step_s=10)
+    return most_s
+
+
+@pytest.mark.parametrize("time_known", [True, False])
+@pytest.mark.parametrize("every_s", [500, 960, 3000])
+def test_a_lock_out_ends_though_the_power_fails_again_and_again(make_locked, time_known, every_s):
+    bench = make_locked(sample_period_ms=10_000)
+    bench.run(20, HIGH_W, step_s=10)
+    tripped_s = bench.utc_s
+    while not bench.contact.closed:
+        bench.restart(off_s=2, time_known=time_known)
+        open_for_s(bench, every_s)
+        assert bench.utc_s - tripped_s < 2 * DAY_S
+    lasted_s = bench.utc_s - tripped_s
+    # Without a time each outage, and what was lived since the last checkpoint, is missing.
+    assert 2 * HOUR_S - 20 <= lasted_s <= 2 * HOUR_S + 90 * (1 + 2 * HOUR_S // every_s)
+
+
+@pytest.mark.parametrize("told_by", ["gateway", "clock chip"])
+def test_an_outage_before_a_trip_is_none_of_its_lock_out(make_locked, told_by):
+    bench = make_locked()
+    bench.meter.snapshot()
+    bench.restart(off_s=2 * DAY_S, time_known=False)
+    bench.run(100, HIGH_W)
+    assert codes(bench, 1062) == [1062]
+    tripped_s = bench.utc_s - 100 + bench.records("event", 1062)[0]["up_s"]
+    if told_by == "gateway":
+        bench.meter.set_time(bench.utc_s * 1000)
+    else:
+        bench.restart(off_s=10)
+    open_for_s(bench)
+    assert 2 * HOUR_S <= bench.utc_s - tripped_s <= 2 * HOUR_S + 60
+
+
+def test_an_outage_counts_once_though_the_power_fails_before_its_end_is_told(
+    make_locked, monkeypatch
+):
+    bench = make_locked()
+    bench.run(30, HIGH_W)
+    locked_s = bench.records("event", 1062)[0]["utc_s"]
+    append = Meter.append
+
+    def fails(meter, kind, fields, *time):
+        if kind == "event" and fields["code"] == events.POWER_RESTORED:
+            raise PowerFailed
+        append(meter, kind, fields, *time)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Meter, "append", fails)
+        for off_s in (1500, 2, 2, 2):
+            with pytest.raises(PowerFailed):
+                bench.restart(off_s)
+    bench.restart(off_s=2)
+    assert not bench.contact.closed
+    open_for_s(bench)
+    assert 0 <= bench.utc_s - locked_s - 2 * HOUR_S <= 20
+
+
+def test_a_flash_that_refuses_does_not_keep_a_limit_from_reclosing(make_locked, monkeypatch):
+    bench = make_locked(trip_current_ma=20_000)
+    while bench.contact.closed:
+        bench.run(1, HIGH_W)
+
+    def refuses(*_):
+        raise StorageError("flash", 5)
+
+    for name in ("append", "checkpoint", "snapshot"):
+        monkeypatch.setattr(bench.meter.journal, name, refuses)
+    assert 2 * HOUR_S <= open_for_s(bench) <= 2 * HOUR_S + 20
+
+
+def test_a_gap_in_the_samples_is_no_time_above_the_limit(make_locked):
+    bench = make_locked()
+    bench.run(1, HIGH_W)
+    bench.run(15, HIGH_W, step_s=15)
+    assert codes(bench, 1012) == [1012] and bench.contact.closed
+    bench.run(9, HIGH_W)
+    assert bench.contact.closed
+    bench.run(2, HIGH_W)
+    assert not bench.contact.closed
 
 
 def test_a_trip_needs_a_sensor_that_works(limited):

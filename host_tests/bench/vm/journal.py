@@ -66,7 +66,7 @@ def checkpoint(number):
         journal.snapshot(STATE)
     else:
         journal.checkpoint(
-            (number, 1234567, 86400, parts.UTC_S, number, 1234567, 900, 0, 0, number)
+            (number, 1234567, 86400, parts.UTC_S, number, 1234567, 900, 0, 0) + (number,) * 4
         )
 
 
