@@ -424,6 +424,7 @@ class RelayOnMeterMachine(BenchMachine):
         mode = "credit" if postpaid else "prepayment"
         assert self.order("mode", mode=mode, share_percent=0) == "accepted"
         assert self.postpaid == postpaid
+        self.pass_time(1, 0)
 
     @stateful.rule(rate_mp=st.sampled_from([400, 665, 2000]))
     def tariff(self, rate_mp):
