@@ -209,8 +209,9 @@ class Truth:
         self.config_key = self.key
         self.link = self.trial = self.next_key = None
 
-    def _found(self, records, store_id, import_wh, account):
+    def _found(self, records, store_id, import_wh, account, nvs):
         self.__init__()
+        self.nvs = nvs
         for record in records:
             self._record(record, records[0]["seq"], store_id)
         self.account.restore(account)
@@ -447,9 +448,10 @@ class Session:
         """From here on the meter is one whose flash, NVS and records are these. before: `utc_s`,
         `contact_closed` and `nvs` of the moment when its power failed; expected: what the firmware
         of then made of it; account: state that its snapshot and the records behind it give."""
-        self.mark("found", records, expected["store"], expected["import_wh"], account)
+        # No power can fail in this: the meter's own life begins behind it.
+        wh = expected["import_wh"]
+        self.mark("found", records, expected["store"], wh, account, before["nvs"])
         self.replace(image)
-        self.put((NVS, before["nvs"]))
         self.mark("off", before["utc_s"])
         self.mark("contact", before["contact_closed"])
         for record in records:
