@@ -1,5 +1,6 @@
 """A meter on the bench: the real Meter and Journal, pins and clock that the test moves."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -177,6 +178,23 @@ class Bench:
         )
         self.meter.start(cause, rtc_utc_s, self.fault)
         self.meter.finish_operation()
+
+    @contextlib.contextmanager
+    def power_fails_before(self, kind, code=None):
+        """While it lasts no record of this kind, or event of this code, is written any more: the
+        power fails at it, also in a boot."""
+        append = Meter.append
+
+        def fails(meter, record_kind, fields, *time):
+            if record_kind == kind and code in (None, fields.get("code")):
+                raise PowerFailed
+            append(meter, record_kind, fields, *time)
+
+        Meter.append = fails
+        try:
+            yield
+        finally:
+            Meter.append = append
 
     def restart(self, off_s=0, time_known=True, cause="power"):
         self.meter.journal.close()

@@ -255,13 +255,15 @@ class Search:
             require(not told.undated and debt > self.config.undated_debt_cap_mp, code, told)
             # The undated hours count as well now, but for the last one, which begins.
             passed_h = min(told.passed_h + told.undated_h, max(0, self.grace_h - 1))
-            told = told._replace(undated=True, undated_h=0, warned=False, passed_h=passed_h)
-            return told._replace(would=False)
+            return told._replace(
+                undated=True, undated_h=0, warned=False, would=False, passed_h=passed_h
+            )
         if code == events.OFFLINE_GRACE:
             require((before, rule.word) == (DUE, GRACE) and told.unheard, code, told)
             require(detail == self.config.grace_s, code, detail)
-            told = told._replace(passed_h=0, undated_h=0, warned=False, unheard=told.silent)
-            told = told._replace(would=False)
+            told = told._replace(
+                passed_h=0, undated_h=0, warned=False, would=False, unheard=told.silent
+            )
             if told.silent:
                 require(debt >= self.config.offline_debt_cap_mp, "a grace below the cap", debt)
                 require(not told.at_cap, "a second grace at the cap", told)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from firmware.meter import Meter
 from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, Contact, PowerFailed
 
 RUPEE_MP = 100000
@@ -440,19 +439,11 @@ def test_an_outage_before_a_grace_is_none_of_it(make, told_by):
     assert bench.meter.live()["grace_s"] >= DAY_S - 60
 
 
-def test_an_outage_is_taken_off_a_grace_once(make, monkeypatch):
+def test_an_outage_is_taken_off_a_grace_once(make):
     bench = make(rules={"grace_counts_outage": 1})
     bench.run(300, step_s=60)
     grace_s = bench.meter.live()["grace_s"]
-    append = Meter.append
-
-    def fails(meter, kind, fields, *time):
-        if kind == "event" and fields["code"] == 102:
-            raise PowerFailed
-        append(meter, kind, fields, *time)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Meter, "append", fails)
+    with bench.power_fails_before("event", 102):
         for off_s in (4 * HOUR_S, 2, 2):
             with pytest.raises(PowerFailed):
                 bench.restart(off_s)

@@ -251,15 +251,7 @@ def test_a_cut_is_not_handed_on_to_the_next_account(left_cut, balance_mp):
 
 def test_a_power_failure_between_an_opening_and_its_contact_leaves_nobody_in_the_dark(left_cut):
     bench = left_cut
-    append = bench.meter.append
-
-    def fails(kind, *arguments):
-        if kind == "control":
-            raise PowerFailed
-        append(kind, *arguments)
-
-    bench.meter.append = fails
-    with pytest.raises(PowerFailed):
+    with bench.power_fails_before("control"), pytest.raises(PowerFailed):
         open_(bench)
     bench.restart()
     bench.run(10)

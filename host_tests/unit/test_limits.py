@@ -5,7 +5,6 @@ import functools
 import pytest
 
 from firmware.core import events
-from firmware.meter import Meter
 from firmware.storage.errors import StorageError
 from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, PowerFailed
 
@@ -151,21 +150,11 @@ def test_an_outage_before_a_trip_is_none_of_its_lock_out(make_locked, told_by):
     assert 2 * HOUR_S <= bench.utc_s - tripped_s <= 2 * HOUR_S + 60
 
 
-def test_an_outage_counts_once_though_the_power_fails_before_its_end_is_told(
-    make_locked, monkeypatch
-):
+def test_an_outage_counts_once_though_the_power_fails_before_its_end_is_told(make_locked):
     bench = make_locked()
     bench.run(30, HIGH_W)
     locked_s = bench.records("event", 1062)[0]["utc_s"]
-    append = Meter.append
-
-    def fails(meter, kind, fields, *time):
-        if kind == "event" and fields["code"] == events.POWER_RESTORED:
-            raise PowerFailed
-        append(meter, kind, fields, *time)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Meter, "append", fails)
+    with bench.power_fails_before("event", events.POWER_RESTORED):
         for off_s in (1500, 2, 2, 2):
             with pytest.raises(PowerFailed):
                 bench.restart(off_s)
