@@ -12,6 +12,7 @@ host_tests/unit/test_control.py.
 """
 
 from firmware.core import civil, events
+from firmware.core.livedtime import LivedTime
 from firmware.core.records import LEDGER_LOST
 from firmware.core.shim import const
 from firmware.relay import arbitration as causes
@@ -78,11 +79,8 @@ class Control:
         self._tampered = 0  # what is to be cut for and has happened: bits of `tamper_cut`
         self._warned_utc_s = 0
         self._undated_told = False
-        self._lived_s = 0  # ever, as far as it is known, also without power: up to this uptime
-        self._lived_up_s = 0
-        # By that count: the last moment with a time; the boot, and the last such moment before it;
-        # when the grace began.
-        self._dated_s = self._boot_s = self._mark_s = self._grace_s = 0
+        self._time = LivedTime()
+        self._grace_s = 0  # when by that count the grace began
         self._run_up_ms = 0  # when time was let pass last
         self._was_dated = False  # then
         self._early_ms = 0  # of what passes next: that in which no grace ran
@@ -94,7 +92,7 @@ class Control:
     def state(self):
         """The state as a list for a snapshot; `restore` takes it back."""
         self._live_on()
-        return [
+        state = [
             self.standing,
             self.rule.state(),
             self._warned_utc_s,
@@ -105,13 +103,8 @@ class Control:
             self.calendar.state(),
             self._power.state(),
             self._current.state(),
-            self._lived_s,
-            self._lived_up_s,
-            self._dated_s,
-            self._boot_s,
-            self._mark_s,
-            self._grace_s,
         ]
+        return state + self._time.state() + [self._grace_s]
 
     def restore(self, state):
         """Takes what `state` gave, out of a snapshot; older ones have members of their own."""
@@ -120,10 +113,9 @@ class Control:
             self.commissioned, self._tampered, contactor = state["control"][4:7]
             self.rule.restore(rule)
             self.contactor.restore(contactor)
-            calendar, power, current, self._lived_s, self._lived_up_s = state["control"][7:12]
-            if len(state["control"]) > 12:
-                times = state["control"][12:]
-                self._dated_s, self._boot_s, self._mark_s, self._grace_s = times
+            calendar, power, current = state["control"][7:10]
+            self._time.restore(self._meter.journal.checkpoint_boot, *state["control"][10:15])
+            self._grace_s = (state["control"][15:] or [0])[0]
             self.calendar.restore(calendar)
             self._power.restore(power)
             self._current.restore(current)
@@ -146,10 +138,7 @@ class Control:
             or self._warned_utc_s > record["utc_s"] + civil.DAY_S  # the clock was far ahead
         ):
             self._warned_utc_s = record["utc_s"]
-        if kind == "boot":
-            self._lived_up_s = 0
-            self._boot_s, self._mark_s = self._lived_s, self._dated_s
-        self._live(record["up_s"])
+        self._time.live(record["boot"], record["up_s"])
         if kind == "control":
             self._apply_control(record, record["standing"])
         elif kind == "relay":
@@ -180,32 +169,24 @@ class Control:
             self.rule.begin_anew()
         if self.rule.begun:
             self.rule.begun = False
-            self._grace_s = self._lived_s
+            self._grace_s = self._time.now_s
             self._early_ms = self._meter.clock.up_ms() - self._run_up_ms
         if dated:
-            self._dated_s = self._lived_s
-
-    def _live(self, up_s):
-        """Time has passed up to an uptime of this boot."""
-        passed_s = up_s - self._lived_up_s
-        if passed_s > 0:  # a record that waited is older than the last
-            self._lived_s += passed_s
-            self._lived_up_s += passed_s
+            self._time.dated()
 
     def _live_on(self):
-        """The same up to now."""
-        clock = self._meter.clock
-        self._live(clock.up_s())
-        if clock.utc_s() is not None:
-            self._dated_s = self._lived_s
+        """Time has passed up to now."""
+        self._time.live(self._meter.journal.boot, self._meter.clock.up_s())
+        if self._meter.clock.utc_s() is not None:
+            self._time.dated()
 
     def _apply_control(self, record, standing):
         begun = standing & ~self.standing
         if self.standing and not standing:
             self._early_ms = self._meter.clock.up_ms() - self._run_up_ms
         self.standing = standing
-        self._power.apply(standing & causes.LIMITER, self._lived_s)
-        self._current.apply(standing & causes.OVER_CURRENT, self._lived_s)
+        self._power.apply(standing & causes.LIMITER, self._time.now_s)
+        self._current.apply(standing & causes.OVER_CURRENT, self._time.now_s)
         self._closed_early = False
         reason = record["reason"]
         self.contactor.want(causes.decide(standing)[1], reason)
@@ -228,7 +209,7 @@ class Control:
                 self._tampered |= record["detail"]
         elif code == events.LIMITER_LOCKED:
             limiter = self._power if record["detail"] == causes.LIMITER else self._current
-            limiter.apply(True, self._lived_s, True)
+            limiter.apply(True, self._time.now_s, True)
         elif code == events.LINK_SILENT:
             self._heard_utc_s = record["detail"]
         elif code == events.LINK_HEARD:
@@ -239,22 +220,19 @@ class Control:
         self.contactor.apply_event(code, record["detail"])
 
     def _without_power(self, record, off_s):
-        # Since the last moment with a time, less what was lived without one.
-        away_s = off_s - (self._boot_s - self._mark_s)
-        if away_s > 0 and record["time_valid"]:
+        away_s = self._time.away_s(off_s)
+        if away_s and record["time_valid"]:
+            mark_s = self._time.mark_s
             # Of what began behind that moment nobody knows whether it was before the outage.
-            if not self.standing and self._grace_s <= self._mark_s:
+            if not self.standing and self._grace_s <= mark_s:
                 self.rule.run(record["utc_s"], away_s * 1000, False)
-            self._power.shift(self._mark_s, away_s)
-            self._current.shift(self._mark_s, away_s)
-            if self._grace_s > self._mark_s:
+            self._power.shift(mark_s, away_s)
+            self._current.shift(mark_s, away_s)
+            if self._grace_s > mark_s:
                 self._grace_s += away_s
-            if self._dated_s > self._mark_s:
-                self._dated_s += away_s
-            self._boot_s += away_s
-            self._lived_s += away_s
+            self._time.insert(away_s)
         # What has passed since the limits were judged last is still to come to them.
-        judged_s = self._lived_s - (record["up_s"] - self._run_up_ms // 1000)
+        judged_s = self._time.now_s - (record["up_s"] - self._run_up_ms // 1000)
         self._power.resume(judged_s)
         self._current.resume(judged_s)
 
@@ -559,15 +537,13 @@ class Control:
     def checkpoint(self):
         """What `take_checkpoint` takes back, a tuple."""
         self._live_on()
-        times = self._lived_s, self._lived_up_s, self._dated_s
-        return (self.rule.undated_s, self.heard_utc_s()) + times
+        return (self.rule.undated_s, self.heard_utc_s()) + self._time.checkpoint()
 
-    def take_checkpoint(self, undated_s, heard_utc_s, lived_s, lived_up_s, dated_s):
+    def take_checkpoint(self, undated_s, heard_utc_s, *lived):
         """How far time had come when a checkpoint was written."""
         self.rule.undated_s = undated_s
         self._heard_utc_s = max(self._heard_utc_s, heard_utc_s)
-        if lived_s > self._lived_s:  # one of older firmware says 0
-            self._lived_s, self._lived_up_s, self._dated_s = lived_s, lived_up_s, dated_s
+        self._time.take_checkpoint(self._meter.journal.checkpoint_boot, *lived)
 
     def limits(self):
         """True while a limit has the contact open, whose delay is to come to its end."""

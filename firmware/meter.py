@@ -260,6 +260,7 @@ class Meter:
         record["type"] = kind
         record["utc_s"] = utc_s or 0
         record["time_valid"] = 0 if utc_s is None else 1
+        record["boot"] = self.journal.boot
         record["up_s"] = up_s
         account = self.account
         if kind in LEDGER:

@@ -106,6 +106,7 @@ class Journal:
         self.acked_seq = 0
         self.snapshot_seq = 0  # the snapshot contains every record up to this one
         self.checkpoint_seq = 0  # the last record when the checkpoint was written
+        self.checkpoint_boot = 0  # the boot that wrote it, and the snapshot before it
         self.lost_records = 0  # records that ended unacknowledged, at least
         self.damaged_bytes = 0  # found by open()
         # Numbers without a record from the oldest unacknowledged one on, and behind any that is
@@ -227,6 +228,7 @@ class Journal:
                 if chained:
                     self._count_told = struct.unpack_from("<I", body)[0]
             self.checkpoint_seq, self.boot, self.acked_seq, self.lost_records = head[5:]
+            self.checkpoint_boot = self.boot
             sound += RECORD_MIN_BYTES + len(body)
         return snapshot, checkpoint, sound
 

@@ -5,6 +5,7 @@ import functools
 import pytest
 
 from firmware.core import events
+from firmware.storage import errors
 from firmware.storage.errors import StorageError
 from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, PowerFailed
 
@@ -175,6 +176,25 @@ def test_a_flash_that_refuses_does_not_keep_a_limit_from_reclosing(make_locked, 
     for name in ("append", "checkpoint", "snapshot"):
         monkeypatch.setattr(bench.meter.journal, name, refuses)
     assert 2 * HOUR_S <= open_for_s(bench) <= 2 * HOUR_S + 20
+
+
+def test_a_boot_whose_record_waits_for_the_flash_counts_once(make_locked, monkeypatch):
+    bench = make_locked()
+    bench.run(20, HIGH_W)
+    tripped_s = bench.utc_s
+
+    def refuses(_descriptor):
+        raise OSError(5, "injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(errors, "_fsync", refuses)
+        bench.restart(time_known=False)
+        bench.run(3000, step_s=10)
+    bench.run(120, step_s=10)
+    assert codes(bench, events.STORAGE_WRITES)
+    bench.restart(time_known=False)
+    open_for_s(bench)
+    assert 2 * HOUR_S - 20 <= bench.utc_s - tripped_s <= 2 * HOUR_S + 90
 
 
 def test_a_gap_in_the_samples_is_no_time_above_the_limit(make_locked):
