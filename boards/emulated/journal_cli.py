@@ -142,8 +142,16 @@ def _meter(journal: Journal) -> Meter:
 
 
 def replay_folder(folder: Path) -> dict[str, Any]:
-    """Register, balance and relay as the firmware recovers them, with each record's own claims."""
+    """Register, balance and relay as the firmware recovers them, with each record's own claims.
+
+    Raises StorageError.
+    """
     journal = Journal(str(folder), CHECKPOINT_FORMAT)
+    with contextlib.closing(journal):
+        return _replayed(journal)
+
+
+def _replayed(journal: Journal) -> dict[str, Any]:
     meter = _meter(journal)
     recover(meter)
     records = journal.records_after(0, 10**9)
@@ -160,7 +168,6 @@ def replay_folder(folder: Path) -> dict[str, Any]:
                 )
     if whole and not journal.ledger_missing and from_log.account.state() != meter.account.state():
         differences.append({"seq": journal.last_seq, "account": "differs from the snapshot's"})
-    journal.close()
     live = meter.live()
     state = {
         name: live[name]

@@ -102,6 +102,7 @@ def make(name):
         known = [r["id"] for r in bench.records() if "id" in r]
         bench.boot(bench.utc_s)
         expected = {**state(bench), "orders": known}
+        bench.meter.journal.close()
         (folder / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
 
 
