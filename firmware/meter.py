@@ -38,7 +38,7 @@ from firmware.storage.floors import Floors
 from firmware.warning import Warnings
 
 # import_wh, its half mJ, grace_left_s, utc_s, export_wh, its half mJ, the running interval's
-# supply_s and over_load_s, undated_s, heard_utc_s (0.1.0 had the first four)
+# supply_s and over_load_s, then as Control.checkpoint (0.1.0 had the first four)
 CHECKPOINT_FORMAT = "<QIiIQIIIIIIII"
 
 _CHECKPOINT_WH = const(10)

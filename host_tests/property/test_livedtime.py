@@ -37,8 +37,8 @@ class LivedTimeMachine(RuleBasedStateMachine):
     def up_s(self):
         return self.true_s - self.boot_true_s
 
-    def write(self):
-        self.written_s = max(self.written_s, self.up_s)
+    def write(self, up_s):
+        self.written_s = max(self.written_s, up_s)
         if self.clock:
             self.dated_s = self.written_s
 
@@ -57,9 +57,7 @@ class LivedTimeMachine(RuleBasedStateMachine):
         record = (self.boot, up_s, self.clock, off_s)
         self.log.append(record)
         self.apply(self.lived, *record)
-        self.written_s = max(self.written_s, up_s)
-        if self.clock:
-            self.dated_s = self.written_s
+        self.write(up_s)
         if off_s is not None and off_s >= 0 and self.clock:
             true_s, count_s = self.mark
             self.base_s = count_s + self.boot_true_s - true_s
@@ -85,13 +83,13 @@ class LivedTimeMachine(RuleBasedStateMachine):
     def a_checkpoint_is_written(self):
         if self.snapshot[0] == self.boot:  # each boot begins with one
             self.live_on()
-            self.write()
+            self.write(self.up_s)
             self.checkpoint = (len(self.log), self.lived.checkpoint())
 
     @rule()
     def a_snapshot_is_written(self):
         self.live_on()
-        self.write()
+        self.write(self.up_s)
         self.snapshot = (self.boot, self.lived.state())
         self.checkpoint = None
         self.log = []
