@@ -2,6 +2,7 @@
 
 import pytest
 
+from firmware.storage import errors
 from host_tests.fakes.bench import MIDNIGHT_UTC_S, Bench
 
 
@@ -17,3 +18,24 @@ def make_bench(tmp_path):
     yield make
     for bench in benches:
         bench.meter.journal.close()
+
+
+class Flash:
+    """`refuses` is an errno or None, from when `writes` more have been done."""
+
+    refuses = None
+    writes = 0
+
+    def fsync(self, _descriptor):
+        if self.refuses and self.writes:
+            self.writes -= 1
+        elif self.refuses:
+            raise OSError(self.refuses, "injected")
+
+
+@pytest.fixture
+def flash(monkeypatch):
+    """The flash under every bench of a test."""
+    flash = Flash()
+    monkeypatch.setattr(errors, "_fsync", flash.fsync)
+    return flash

@@ -1,11 +1,11 @@
 """The limits of load and current and the charge of an excess, on the real meter and journal."""
 
+import errno
 import functools
 
 import pytest
 
 from firmware.core import events
-from firmware.storage import errors
 from firmware.storage.errors import StorageError
 from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S, PowerFailed
 
@@ -165,31 +165,22 @@ def test_an_outage_counts_once_though_the_power_fails_before_its_end_is_told(mak
     assert 0 <= bench.utc_s - locked_s - 2 * HOUR_S <= 20
 
 
-def test_a_flash_that_refuses_does_not_keep_a_limit_from_reclosing(make_locked, monkeypatch):
+def test_a_flash_that_refuses_does_not_keep_a_limit_from_reclosing(make_locked, flash):
     bench = make_locked(trip_current_ma=20_000)
     while bench.contact.closed:
         bench.run(1, HIGH_W)
-
-    def refuses(*_):
-        raise StorageError("flash", 5)
-
-    for name in ("append", "checkpoint", "snapshot"):
-        monkeypatch.setattr(bench.meter.journal, name, refuses)
+    flash.refuses = errno.EIO
     assert 2 * HOUR_S <= open_for_s(bench) <= 2 * HOUR_S + 20
 
 
-def test_a_boot_whose_record_waits_for_the_flash_counts_once(make_locked, monkeypatch):
+def test_a_boot_whose_record_waits_for_the_flash_counts_once(make_locked, flash):
     bench = make_locked()
     bench.run(20, HIGH_W)
     tripped_s = bench.utc_s
-
-    def refuses(_descriptor):
-        raise OSError(5, "injected")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(errors, "_fsync", refuses)
-        bench.restart(time_known=False)
-        bench.run(3000, step_s=10)
+    flash.refuses = errno.EIO
+    bench.restart(time_known=False)
+    bench.run(3000, step_s=10)
+    flash.refuses = None
     bench.run(120, step_s=10)
     assert codes(bench, events.STORAGE_WRITES)
     bench.restart(time_known=False)
@@ -327,22 +318,14 @@ def test_power_that_fails_between_entry_and_month_charges_once(make_charged, mon
     assert len(entries(bench)) == 1
 
 
-def test_a_flash_that_refuses_gets_the_entry_later(make_charged, monkeypatch):
+def test_a_flash_that_refuses_gets_the_entry_later(make_charged, flash):
     bench = make_charged()
     bench.run(HOUR_S, HIGH_W, step_s=60)
     bench.run(11 * HOUR_S - 300, LOW_W, step_s=60)
-    journal = bench.meter.journal
-    append, checkpoint, snapshot = journal.append, journal.checkpoint, journal.snapshot
-
-    def refuse(*_arguments):
-        raise StorageError("flash", 5)
-
-    for name in ("append", "checkpoint", "snapshot"):
-        monkeypatch.setattr(journal, name, refuse)
+    flash.refuses = errno.EIO
     bench.run(1200, LOW_W, step_s=60)
     assert entries(bench) == []
-    for name, working in (("append", append), ("checkpoint", checkpoint), ("snapshot", snapshot)):
-        monkeypatch.setattr(journal, name, working)
+    flash.refuses = None
     bench.run(300, LOW_W, step_s=60)
     assert entries(bench) == [("excess-2026-01", -2 * KW_MP, 0)]
     assert len(bench.records("billing")) == 1

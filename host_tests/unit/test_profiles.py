@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import pytest
 
-from firmware.storage import errors
 from host_tests.fakes.bench import HOUR_S, MIDNIGHT_UTC_S
 from host_tests.fakes.documents import tariff_document
 
@@ -246,29 +245,14 @@ def test_a_wrong_interval_is_refused_by_order(bench, value):
     assert bench.config.block_min == 30
 
 
-class Flash:
-    """Every write fails while `refuses`."""
-
-    def __init__(self):
-        self.refuses = False
-
-    def fsync(self, descriptor):
-        if self.refuses:
-            raise OSError(errno.EIO, "refused")
-
-
-def test_days_and_months_wait_for_a_flash_that_refuses_and_keep_their_midnight(
-    make_bench, monkeypatch
-):
-    flash = Flash()
-    monkeypatch.setattr(errors, "_fsync", flash.fsync)
+def test_days_and_months_wait_for_a_flash_that_refuses_and_keep_their_midnight(make_bench, flash):
     bench = make_bench(FEBRUARY_UTC_S - 30 * HOUR_S, sample_period_ms=60_000)
     run(bench, 29)
-    flash.refuses = True
+    flash.refuses = errno.EIO
     run(bench, 1)
     wh = bench.meter.energy.import_wh
     run(bench, 2)
-    flash.refuses = False
+    flash.refuses = None
     run(bench, 1)
     day, month = bench.records("day")[-1], bench.records("billing")[-1]
     assert day["end_utc_s"] == month["end_utc_s"] == FEBRUARY_UTC_S
@@ -286,15 +270,13 @@ def test_days_and_months_wait_for_a_flash_that_refuses_and_keep_their_midnight(
     assert again == state
 
 
-def test_an_hour_that_comes_twice_under_a_refusing_flash_is_counted_once(bench, monkeypatch):
-    flash = Flash()
-    monkeypatch.setattr(errors, "_fsync", flash.fsync)
+def test_an_hour_that_comes_twice_under_a_refusing_flash_is_counted_once(bench, flash):
     run(bench, 5)
-    flash.refuses = True
+    flash.refuses = errno.EIO
     bench.utc_s -= 2 * HOUR_S
     assert bench.meter.set_time(bench.utc_s * 1000)
     run(bench, 1)
-    flash.refuses = False
+    flash.refuses = None
     run(bench, 3)
     loads = bench.records("load")
     assert len([load for load in loads if load["length_s"] == 0]) >= 3

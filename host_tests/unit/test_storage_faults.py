@@ -14,26 +14,6 @@ from host_tests.fakes.documents import tariff_document
 RUPEE_MP = 100000
 
 
-class Flash:
-    """`refuses` is an errno or None, from when `writes` more have been done."""
-
-    refuses = None
-    writes = 0
-
-    def fsync(self, _descriptor):
-        if self.refuses and self.writes:
-            self.writes -= 1
-        elif self.refuses:
-            raise OSError(self.refuses, "injected")
-
-
-@pytest.fixture
-def flash(monkeypatch):
-    flash = Flash()
-    monkeypatch.setattr(errors, "_fsync", flash.fsync)
-    return flash
-
-
 @pytest.fixture
 def make_bench(make_bench, flash):
     # A long period, so that a test may run in long steps.
@@ -178,8 +158,8 @@ def test_a_period_that_is_not_over_after_all_ends_where_it_does(make_bench, flas
 def test_flash_is_tried_once_a_minute_and_not_more(bench, flash):
     flash.refuses = errno.EIO
     tries = []
-    flash.fsync = lambda _descriptor: tries.append(1) or Flash.fsync(flash, _descriptor)
-    errors._fsync = flash.fsync
+    refuse = flash.fsync
+    errors._fsync = lambda descriptor: tries.append(1) or refuse(descriptor)
     bench.run(HOUR_S, 960, step_s=1)
     assert 55 <= len(tries) <= 62
 
